@@ -1,0 +1,35 @@
+// What every public object hangs on: the host's services, kept alive by reference count.
+#pragma once
+#include <pith/env.h>
+
+#include <atomic>
+
+#include "base/array.h"
+#include "io/files.h"
+#include "kernels/kernels.h"
+
+struct pith_env {
+    std::atomic<uint32_t> references{1};
+    pith_allocator allocator{};
+    pith_files files{};
+    pith_runner runner{};  // run == NULL: everything on the calling thread
+    pith_log_fn log = nullptr;
+    void* log_user = nullptr;
+    pith::kernels::Tier tier{};  // best_tier(); tests set another before they open a model
+};
+
+namespace pith {
+
+inline pith_env* retain(pith_env* env) {
+    env->references.fetch_add(1, std::memory_order_relaxed);
+    return env;
+}
+void release(pith_env* env);  // frees at zero; NULL is fine
+
+// Options structs: struct_size first, append only. Copies *from (NULL: all zero) into *to, whose struct_size becomes ours.
+// Smaller than `first` (the size of the first release): PITH_E_ARGUMENT; larger than ours with a nonzero tail: PITH_E_VERSION.
+pith_status read_options(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
+// Info structs: writes ours up to the caller's struct_size, and zeroes what the caller has beyond ours.
+pith_status write_info(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
+
+}  // namespace pith
