@@ -3,9 +3,9 @@
 #include <pith/base.h>
 
 #if defined(__GNUC__) || defined(__clang__)
-#  define PITH_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#  define PITH_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
-#  define PITH_PRINTF(format, first)
+#  define PITH_PRINTF(text, first)
 #endif
 
 // Returns from the calling function if `call` failed; the callee has written the message.

@@ -34,7 +34,7 @@ private:
     const char* name_ = "";  // the caller keeps it alive
 };
 
-// The whole file, at most `limit` bytes (PITH_E_LIMIT). `name` for messages is the last path component.
+// The whole file, at most `limit` bytes (PITH_E_LIMIT); messages name the path.
 pith_status read_file(const Files& files, const char* path, uint64_t limit, Array<char>* bytes, pith_error* error);
 // False if it can't be opened; no message.
 bool file_exists(const Files& files, const char* path);
