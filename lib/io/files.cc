@@ -1,8 +1,6 @@
 // The operating system's files, and File over whichever files are used.
 #include "io/files.h"
 
-#include "base/check.h"
-
 #ifdef _WIN32
 #    define WIN32_LEAN_AND_MEAN
 #    define NOMINMAX
@@ -142,9 +140,9 @@ void File::close() {
     size_ = 0;
 }
 
-pith_status read_file(const Files& files, const char* path, uint64_t limit, Array<char>* bytes, pith_error* error) {
-    File file;
-    PITH_TRY(file.open(files, path, error));
+namespace {
+
+pith_status read_all(const File& file, const char* path, uint64_t limit, Array<char>* bytes, pith_error* error) {
     if (file.size() > limit)
         return fail(error, PITH_E_LIMIT, "%s: %llu bytes, more than the %llu allowed", path, static_cast<unsigned long long>(file.size()),
                     static_cast<unsigned long long>(limit));
@@ -152,6 +150,26 @@ pith_status read_file(const Files& files, const char* path, uint64_t limit, Arra
     if (file.size() > std::numeric_limits<size_t>::max() || !bytes->resize(static_cast<size_t>(file.size())))
         return fail_memory(error, path, file.size());
     return file.read(0, bytes->data(), bytes->size(), "its content", error);
+}
+
+}  // namespace
+
+pith_status read_file(const Files& files, const char* path, uint64_t limit, Array<char>* bytes, pith_error* error) {
+    File file;
+    PITH_TRY(file.open(files, path, error));
+    return read_all(file, path, limit, bytes, error);
+}
+
+pith_status read_optional_file(const Files& files, const char* path, uint64_t limit, Array<char>* bytes, bool* found, pith_error* error) {
+    constexpr int32_t kNoSuchFile = 2;  // ENOENT, and ERROR_FILE_NOT_FOUND too
+    File file;
+    pith_error problem{};
+    const pith_status status = file.open(files, path, &problem);
+    *found = status == PITH_OK;
+    if (*found) return read_all(file, path, limit, bytes, error);
+    if (files.open != kSystemFiles.open || problem.system == kNoSuchFile) return PITH_OK;
+    if (error) *error = problem;
+    return status;
 }
 
 bool file_exists(const Files& files, const char* path) {

@@ -28,6 +28,7 @@ public:
     bool is_open() const { return files_ != nullptr; }
 
 private:
+    friend class Mapping;
     const Files* files_ = nullptr;
     void* handle_ = nullptr;
     uint64_t size_ = 0;
@@ -36,6 +37,9 @@ private:
 
 // The whole file, at most `limit` bytes (PITH_E_LIMIT); messages name the path.
 pith_status read_file(const Files& files, const char* path, uint64_t limit, Array<char>* bytes, pith_error* error);
+// The same for a file that need not be there: *found says whether it is. With the system's files any failure but "no such file" is
+// one; a caller's files have no code for that, so whatever they can't open is not there.
+pith_status read_optional_file(const Files& files, const char* path, uint64_t limit, Array<char>* bytes, bool* found, pith_error* error);
 // False if it can't be opened; no message.
 bool file_exists(const Files& files, const char* path);
 // "directory/name" in the arena, or NULL when out of memory.

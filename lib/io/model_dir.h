@@ -34,7 +34,8 @@ public:
 
 private:
     pith_status find_shards(const Files& files, const char* path, const char* base_name, pith_error* error);
-    pith_status read_index(const Files& files, const char* path, const char* index_path, pith_error* error);
+    pith_status make_shards(std::span<const char* const> names, pith_error* error);
+    pith_status read_index(std::string_view text, pith_error* error);
     pith_status open_shards(const Files& files, const char* path, bool map, pith_error* error);
     pith_status merge(pith_error* error);
     pith_status check_index(pith_error* error) const;
