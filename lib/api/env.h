@@ -7,6 +7,7 @@
 #include "base/array.h"
 #include "io/files.h"
 #include "kernels/kernels.h"
+#include "parallel/crew.h"
 
 struct pith_env {
     std::atomic<uint32_t> references{1};
@@ -15,6 +16,8 @@ struct pith_env {
     pith_runner runner{};  // run == NULL: everything on the calling thread
     pith_log_fn log = nullptr;
     void* log_user = nullptr;
+    std::atomic<bool> checking{false};  // pith_runner_check is using `check`
+    pith::Crew check{pith_runner{}};    // lives here so that a late call of a bad runner finds a closed ticket
     pith::kernels::Tier tier{};  // best_tier(); tests set another before they open a model
 };
 
@@ -31,5 +34,7 @@ void release(pith_env* env);  // frees at zero; NULL is fine
 pith_status read_options(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
 // Info structs: writes ours up to the caller's struct_size, and zeroes what the caller has beyond ours.
 pith_status write_info(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
+// A caller's runner, checked; NULL gives one whose run is NULL.
+pith_status read_runner(const pith_runner* from, pith_runner* to, pith_error* error);
 
 }  // namespace pith

@@ -1,0 +1,93 @@
+// <pith/model.h>: open, load in steps, share.
+#include "api/model.h"
+
+#include <string.h>
+
+#include "base/status.h"
+
+using namespace pith;
+
+namespace {
+
+void* counted_alloc(void* user, size_t size, size_t alignment) {
+    pith_model* model = static_cast<pith_model*>(user);
+    void* memory = model->env->allocator.alloc(model->env->allocator.user, size, alignment);
+    if (memory) model->bytes.fetch_add(size, std::memory_order_relaxed);
+    return memory;
+}
+
+void counted_free(void* user, void* memory, size_t size, size_t alignment) {
+    pith_model* model = static_cast<pith_model*>(user);
+    model->bytes.fetch_sub(size, std::memory_order_relaxed);
+    model->env->allocator.free(model->env->allocator.user, memory, size, alignment);
+}
+
+pith_status open(pith_model* model, const char* path, uint32_t flags, pith_error* error) {
+    PITH_TRY(open_model(model->env->files, model->allocator, path, &model->file, error, flags & PITH_MODEL_MMAP));
+    const BackendHost host{&model->allocator, model->env->runner, static_cast<uint32_t>(model->env->tier), flags & PITH_MODEL_SCAN};
+    BackendBytes bytes{};
+    PITH_TRY(model->backend->model_create(&host, &model->file, &model->weights, &bytes, error));
+    model->host_bytes = sizeof(pith_model) + model->bytes.load() + bytes.host;
+    model->left = model->file.weight_bytes;
+    return PITH_OK;
+}
+
+}  // namespace
+
+pith_model::pith_model(pith_env* e)
+    : env(retain(e)), allocator{sizeof(pith_allocator), this, counted_alloc, counted_free}, file(allocator) {}
+
+pith_model::~pith_model() {
+    if (weights) backend->model_destroy(weights);
+}
+
+void pith::release(pith_model* model) {
+    if (!model || model->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    pith_env* env = model->env;
+    destroy(env->allocator, model);
+    release(env);
+}
+
+pith_status pith_model_open(pith_env* env, const char* path, const pith_model_options* options, pith_model** model, pith_error* error) {
+    if (!model) return fail(error, PITH_E_ARGUMENT, "model is NULL");
+    *model = nullptr;
+    if (!env) return fail(error, PITH_E_ARGUMENT, "env is NULL");
+    if (!path) return fail(error, PITH_E_ARGUMENT, "path is NULL");
+    pith_model_options o;
+    PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
+    if (o.device >= pith_env_device_count(env))
+        return fail(error, PITH_E_ARGUMENT, "options.device is %u, there are %u", o.device, pith_env_device_count(env));
+    if (o.flags & ~uint32_t{PITH_MODEL_MMAP | PITH_MODEL_SCAN})
+        return fail(error, PITH_E_UNSUPPORTED, "options.flags is 0x%x: a flag is not known", o.flags);
+    pith_model* made = create<pith_model>(env->allocator, env);
+    if (!made) return fail_memory(error, "the model", sizeof(pith_model));
+    const pith_status status = open(made, path, o.flags, error);
+    if (status < 0) {
+        release(made);
+        return status;
+    }
+    *model = made;
+    return PITH_OK;
+}
+
+pith_status pith_model_load(pith_model* model, uint64_t budget, uint64_t* left, pith_error* error) {
+    if (!model) return fail(error, PITH_E_ARGUMENT, "model is NULL");
+    PITH_TRY(model->backend->model_load(model->weights, budget, &model->left, error));
+    if (left) *left = model->left;
+    return PITH_OK;
+}
+
+pith_status pith_model_get_info(const pith_model* model, pith_model_info* info, pith_error* error) {
+    if (!model) return fail(error, PITH_E_ARGUMENT, "model is NULL");
+    pith_model_info ours{};
+    const Config& c = model->file.config;
+    ours.parameters = model->file.parameters;
+    ours.host_bytes = model->host_bytes;
+    ours.vocab_size = c.vocab_size;
+    ours.context_length = c.context_length;
+    ours.layers = c.layers;
+    memcpy(ours.architecture, c.architecture, sizeof ours.architecture);
+    return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
+}
+
+void pith_model_destroy(pith_model* model) { release(model); }

@@ -1,0 +1,116 @@
+// <pith/session.h>: one sequence.
+#include <pith/session.h>
+
+#include "api/model.h"
+#include "base/status.h"
+#include "session/session.h"
+
+using namespace pith;
+
+struct pith_session {
+    explicit pith_session(const pith_model* m) : model(retain(m)) {}
+
+    pith_model* model;
+    Session sequence;
+};
+
+namespace {
+
+pith_status read_shape(const pith_model* model, const pith_session_options* options, SessionShape* shape, pith_error* error) {
+    if (!model) return fail(error, PITH_E_ARGUMENT, "model is NULL");
+    pith_session_options o;
+    PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
+    PITH_TRY(read_runner(o.runner, &shape->runner, error));
+    if (!o.runner) shape->runner = model->env->runner;
+    shape->allocator = &model->env->allocator;
+    return complete_shape(o, model->file.config.context_length, shape, error);
+}
+
+pith_status plan(const pith_model* model, const SessionShape& shape, pith_session_info* info, pith_error* error) {
+    BackendBytes bytes{};
+    PITH_TRY(model->backend->session_plan(model->weights, &shape, &bytes, error));
+    *info = pith_session_info{};
+    info->host_bytes = sizeof(pith_session) + bytes.host;
+    info->device_bytes = bytes.device;
+    info->context_length = shape.context_length;
+    info->batch_length = shape.batch_length;
+    return PITH_OK;
+}
+
+}  // namespace
+
+pith_status pith_session_plan(const pith_model* model, const pith_session_options* options, pith_session_info* info, pith_error* error) {
+    SessionShape shape{};
+    PITH_TRY(read_shape(model, options, &shape, error));
+    pith_session_info ours;
+    PITH_TRY(plan(model, shape, &ours, error));
+    return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
+}
+
+pith_status pith_session_create(const pith_model* model, const pith_session_options* options, pith_session** session, pith_error* error) {
+    if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
+    *session = nullptr;
+    SessionShape shape{};
+    PITH_TRY(read_shape(model, options, &shape, error));
+    if (model->left) return fail(error, PITH_E_STATE, "the model is not loaded: pith_model_load has bytes left");
+    pith_session* made = create<pith_session>(model->env->allocator, model);
+    if (!made) return fail_memory(error, "the session", sizeof(pith_session));
+    Session& s = made->sequence;
+    shape.cancel = &s.cancel;
+    s.backend = model->backend;
+    s.shape = shape;
+    s.vocab = model->file.config.vocab_size;
+    const pith_status status = s.backend->session_create(model->weights, &shape, &s.compute, error);
+    if (status < 0) {
+        pith_session_destroy(made);
+        return status;
+    }
+    *session = made;
+    return PITH_OK;
+}
+
+void pith_session_destroy(pith_session* session) {
+    if (!session) return;
+    pith_model* model = session->model;
+    if (session->sequence.compute) model->backend->session_destroy(session->sequence.compute);
+    destroy(model->env->allocator, session);
+    release(model);
+}
+
+pith_status pith_session_get_info(const pith_session* session, pith_session_info* info, pith_error* error) {
+    if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
+    pith_session_info ours;
+    PITH_TRY(plan(session->model, session->sequence.shape, &ours, error));
+    return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
+}
+
+pith_status pith_session_forward(pith_session* session, const pith_token* tokens, size_t count, uint32_t rows, pith_error* error) {
+    if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
+    return session->sequence.forward(tokens, count, rows, error);
+}
+
+pith_status pith_session_sample(pith_session* session, uint32_t row, pith_sampler* sampler, pith_token* token, pith_error* error) {
+    if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
+    const float* logits = nullptr;
+    PITH_TRY(session->sequence.row(row, &logits, error));
+    return pith_sampler_sample(sampler, logits, session->sequence.vocab, token, error);
+}
+
+pith_status pith_session_logits(pith_session* session, const float** logits, size_t* rows, pith_error* error) {
+    if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
+    if (!logits) return fail(error, PITH_E_ARGUMENT, "logits is NULL");
+    PITH_TRY(session->sequence.row(0, logits, error));
+    if (rows) *rows = session->sequence.rows;
+    return PITH_OK;
+}
+
+size_t pith_session_length(const pith_session* session) { return session ? session->sequence.length : 0; }
+
+pith_status pith_session_truncate(pith_session* session, size_t length, pith_error* error) {
+    if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
+    return session->sequence.truncate(length, error);
+}
+
+void pith_session_cancel(pith_session* session, int32_t on) {
+    if (session) session->sequence.cancel.store(on, std::memory_order_relaxed);
+}
