@@ -18,15 +18,16 @@ inline constexpr size_t kWeightAlignment = 64;
 
 // A matrix [rows, cols] (outputs, inputs) repacked into tiles of 16 rows, the same layout on every tier.
 //   float types: element (k, lane) of tile t at data + t * tile_bytes + (k * 16 + lane) * size of type
-//   Q4: group after group along k; see pack.cc
+//   Q4: scales of all groups, zero points of all groups, then the codes in octets of columns; see layout.h
 struct Matrix {
     const uint8_t* data = nullptr;
     size_t tile_bytes = 0;
     Type type = Type::F32;
     uint32_t rows = 0, cols = 0;
-    uint32_t group = 0;           // Q4: columns that share a scale, a multiple of 32; the last group may be shorter (a multiple of 8)
-    bool asymmetric = false;      // Q4: zero points stored a group; else all are 8
-    bool wide_scales = false;     // Q4: scales are float, not half (files with BF16 or F32 scales)
+    uint32_t group = 0;        // Q4: columns that share a scale, a multiple of 32 (one for all: cols rounded up to one); the last
+                               // group may be shorter; cols is a multiple of 8
+    bool asymmetric = false;   // Q4: zero points stored a group; else all are 8
+    bool wide_scales = false;  // Q4: scales are float, not half (files with BF16 or F32 scales)
     uint32_t tiles() const { return (rows + kTileRows - 1) / kTileRows; }
     uint32_t groups() const { return group ? (cols + group - 1) / group : 0; }
 };
@@ -36,12 +37,12 @@ size_t tile_bytes(const Matrix& shape);
 
 // Where a GPTQ matrix lies in memory, as in the file (formats.md section 3); all ranges were checked by the caller.
 struct GptqSource {
-    const uint32_t* qweight;   // [cols / 8, rows]
-    const uint32_t* qzeros;    // [groups, rows / 8]
-    const void* scales;        // [groups, rows], of scale_type
-    Type scale_type;           // F16, BF16 or F32
-    uint32_t zero_offset;      // 1 for v1 (stored + 1, no wrap), 0 for v2
-    const uint32_t* perm;      // sorted position -> original column, or NULL: the identity. Position p belongs to group p / matrix.group
+    const uint32_t* qweight;  // [cols / 8, rows]
+    const uint32_t* qzeros;   // [groups, rows / 8]
+    const void* scales;       // [groups, rows], of scale_type
+    Type scale_type;          // F16, BF16 or F32
+    uint32_t zero_offset;     // 1 for v1 (stored + 1, no wrap), 0 for v2
+    const uint32_t* perm;     // sorted position -> original column, or NULL: the identity. Position p belongs to group p / matrix.group
 };
 void pack_gptq(const Matrix& to, uint8_t* data, const GptqSource& from, uint32_t tile_begin, uint32_t tile_end);
 // from: row-major [rows, cols] of to.type; `data` is the tiles' first byte.
@@ -52,11 +53,11 @@ void pack_dense(const Matrix& to, uint8_t* data, const void* from, uint32_t tile
 // Columns are in the matrix's order: for act-order the caller has gathered them (see gather / quantise).
 struct Activations {
     const float* x = nullptr;
-    size_t x_stride = 0;          // floats from token to token
-    const int8_t* q = nullptr;    // [token][q_stride], in -127..127
+    size_t x_stride = 0;        // floats from token to token
+    const int8_t* q = nullptr;  // [token][q_stride], in -127..127
     size_t q_stride = 0;
-    const float* scale = nullptr; // [token][block_stride]: x ~ q * scale of its block
-    const int32_t* sum = nullptr; // [token][block_stride]: sum of q over the block
+    const float* scale = nullptr;  // [token][block_stride]: x ~ q * scale of its block
+    const int32_t* sum = nullptr;  // [token][block_stride]: minus the sum of q over the block
     size_t block_stride = 0;
 };
 // Columns of one activation block for a matrix of this group size: divides it. The last block may be shorter.
@@ -70,36 +71,36 @@ struct KvLayer {
     void* const* k_pages;
     void* const* v_pages;
     uint32_t page;
-    uint32_t heads, head_dim;     // kv heads
-    Type k_type, v_type;          // F32 or F16
+    uint32_t heads, head_dim;  // kv heads
+    Type k_type, v_type;       // F32 or F16
 };
 
 struct Attention {
     KvLayer kv;
-    const float* q;               // [token][q_stride], heads consecutive, rotated
-    float* out;                   // [token][out_stride], same order of heads
+    const float* q;  // [token][q_stride], heads consecutive, rotated
+    float* out;      // [token][out_stride], same order of heads
     size_t q_stride, out_stride;
-    uint32_t heads;               // query heads; head h reads kv head h / (heads / kv.heads)
-    uint32_t first_position;      // of token 0 in q
-    uint32_t window;              // 0: full; else keys in (position - window, position]
+    uint32_t heads;           // query heads; head h reads kv head h / (heads / kv.heads)
+    uint32_t first_position;  // of token 0 in q
+    uint32_t window;          // 0: full; else keys in (position - window, position]
     float scale;
 };
 
 // ---------------------------------------------------------------- the table
 struct Table {
     Tier tier;
-    const char* name;             // "scalar", "avx2", "avx512"
+    const char* name;  // "scalar", "avx2", "avx512"
 
     // y[t * y_stride + row] = sum over k of w[row, k] * x[t, k], for tokens [token_begin, token_end) and whole tiles
     // [tile_begin, tile_end); padded rows are not written. y is indexed by absolute token and row.
     void (*matmul)(const Matrix& w, const Activations& x, uint32_t token_begin, uint32_t token_end, uint32_t tile_begin, uint32_t tile_end,
                    float* y, size_t y_stride);
-    // One token to int8 blocks; perm (NULL: identity) gathers: position i quantises x[perm[i]].
+    // One token to int8 blocks; perm (NULL: identity) gathers: position i quantises x[perm[i]]. A NaN or Inf makes its block's scale NaN.
     void (*quantise)(const float* x, uint32_t cols, uint32_t block, const uint32_t* perm, int8_t* q, float* scale, int32_t* sum);
-    void (*rms_norm)(const float* x, const float* weight, uint32_t n, float eps, float* y);         // y may be x
-    void (*silu_mul)(const float* gate, const float* up, uint32_t n, float* y);                     // y may be gate or up
-    void (*add)(const float* x, uint32_t n, float* y);                                               // y += x
-    void (*rope)(float* x, uint32_t half, const float* cos, const float* sin);                      // half-split pairs (i, i + half), in place
+    void (*rms_norm)(const float* x, const float* weight, uint32_t n, float eps, float* y);  // y may be x
+    void (*silu_mul)(const float* gate, const float* up, uint32_t n, float* y);              // y may be gate or up
+    void (*add)(const float* x, uint32_t n, float* y);                                       // y += x
+    void (*rope)(float* x, uint32_t half, const float* cos, const float* sin);               // half-split pairs (i, i + half), in place
     // Row `row` of a float matrix (an embedding kept as tiles, for tied heads) as float.
     void (*tile_row)(const Matrix& w, uint32_t row, float* y);
     void (*to_float)(Type type, const void* from, size_t n, float* y);
@@ -112,7 +113,7 @@ struct Table {
 
 size_t attention_scratch(uint32_t heads_per_kv_head, uint32_t head_dim);  // bytes, the same for every tier
 
-Tier best_tier();                        // what this CPU and its OS can run: cpuid and xgetbv, nothing cached
-const Table* table(Tier tier);           // NULL: not built in (not this instruction set)
+Tier best_tier();               // what this CPU and its OS can run: cpuid and xgetbv, nothing cached
+const Table* table(Tier tier);  // NULL: not built in (not this instruction set)
 
 }  // namespace pith::kernels

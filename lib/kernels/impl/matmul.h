@@ -1,0 +1,218 @@
+// Matrix times tokens, for any tier: include after the tier's vec.h. Rows stay in lanes, so there are no horizontal sums; what differs
+// between calls is only how many tiles and tokens go through registers together, never the order of one element's operations.
+#pragma once
+#include "kernels/layout.h"
+
+namespace pith::kernels {
+namespace {
+
+// What a register block reads and writes.
+struct Job {
+    const Matrix& w;
+    const Activations& x;
+    float* y;
+    size_t y_stride;
+    Q4Layout q4;
+    uint32_t block;  // Q4 fast path: columns of an activation block
+
+    const uint8_t* tile(uint32_t t) const { return w.data + t * w.tile_bytes; }
+    void store(uint32_t token, uint32_t t, Vec v) const {
+        const uint32_t row = t * kTileRows;
+        float* to = y + token * y_stride + row;
+        if (w.rows - row >= kTileRows) {
+            pith::kernels::store(to, v);
+        } else {
+            store_n(to, v, w.rows - row);
+        }
+    }
+};
+
+template <Type kType>
+inline Vec load_element(const uint8_t* at) {
+    if constexpr (kType == Type::F32)
+        return load(reinterpret_cast<const float*>(at));
+    else if constexpr (kType == Type::F16)
+        return load(reinterpret_cast<const uint16_t*>(at));
+    else
+        return load_bf16(reinterpret_cast<const uint16_t*>(at));
+}
+
+template <Type kType>
+struct Dense {
+    template <int kTiles, int kTokens>
+    static void run(const Job& job, uint32_t token, uint32_t tile) {
+        constexpr size_t kStep = kTileRows * (kType == Type::F32 ? 4 : 2);
+        const uint8_t* w[kTiles];
+        const float* x[kTokens];
+        Vec sum[kTiles][kTokens];
+        for (int i = 0; i < kTiles; i++) w[i] = job.tile(tile + i);
+        for (int t = 0; t < kTokens; t++) x[t] = job.x.x + (token + t) * job.x.x_stride;
+        for (int i = 0; i < kTiles; i++) {
+            for (int t = 0; t < kTokens; t++) sum[i][t] = zero();
+        }
+        for (size_t k = 0; k < job.w.cols; k++) {
+            Vec weights[kTiles];
+            for (int i = 0; i < kTiles; i++) {
+                weights[i] = load_element<kType>(w[i] + k * kStep);
+                if constexpr (kTokens == 1) prefetch(w[i] + k * kStep + Tune::kPrefetch);
+            }
+            for (int t = 0; t < kTokens; t++) {
+                const Vec value = set1(x[t][k]);
+                for (int i = 0; i < kTiles; i++) sum[i][t] = fma(weights[i], value, sum[i][t]);
+            }
+        }
+        for (int i = 0; i < kTiles; i++) {
+            for (int t = 0; t < kTokens; t++) job.store(token + t, tile + i, sum[i][t]);
+        }
+    }
+};
+
+inline Vec q4_scales(const Job& job, const uint8_t* tile, uint32_t group) {
+    const uint8_t* at = tile + group * kTileRows * job.q4.scale_size;
+    return job.w.wide_scales ? load(reinterpret_cast<const float*>(at)) : load(reinterpret_cast<const uint16_t*>(at));
+}
+inline Ints q4_zeros(const Job& job, const uint8_t* tile, uint32_t group) {
+    return job.w.asymmetric ? load_bytes(tile + job.q4.zeros + group * kTileRows) : set1_int(8);
+}
+
+// Float activations: scale * sum of (q - z) * x, a group at a time.
+struct Q4Exact {
+    template <int kTiles, int kTokens>
+    static void run(const Job& job, uint32_t token, uint32_t tile) {
+        const float* x[kTokens];
+        Vec sum[kTiles][kTokens];
+        for (int t = 0; t < kTokens; t++) x[t] = job.x.x + (token + t) * job.x.x_stride;
+        for (int i = 0; i < kTiles; i++) {
+            for (int t = 0; t < kTokens; t++) sum[i][t] = zero();
+        }
+        for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
+            const uint32_t end = smaller(column + job.w.group, job.w.cols);
+            Vec part[kTiles][kTokens];
+            Vec zeros[kTiles];
+            for (int i = 0; i < kTiles; i++) {
+                zeros[i] = to_float(q4_zeros(job, job.tile(tile + i), group));
+                for (int t = 0; t < kTokens; t++) part[i][t] = zero();
+            }
+            for (; column < end; column += 8) {
+                for (int i = 0; i < kTiles; i++) {
+                    const Ints codes = load_ints(job.tile(tile + i) + job.q4.codes + size_t{column} * 8);
+                    octet<0, kTokens>(codes, zeros[i], x, column, part[i]);
+                }
+            }
+            for (int i = 0; i < kTiles; i++) {
+                const Vec scale = q4_scales(job, job.tile(tile + i), group);
+                for (int t = 0; t < kTokens; t++) sum[i][t] = fma(part[i][t], scale, sum[i][t]);
+            }
+        }
+        for (int i = 0; i < kTiles; i++) {
+            for (int t = 0; t < kTokens; t++) job.store(token + t, tile + i, sum[i][t]);
+        }
+    }
+
+private:
+    template <int kColumn, int kTokens>
+    static void octet(const Ints& codes, const Vec& zeros, const float* const (&x)[kTokens], uint32_t column, Vec (&part)[kTokens]) {
+        const Vec weight = sub(to_float(nibble<8 * (kColumn & 3) + (kColumn & 4)>(codes)), zeros);
+        for (int t = 0; t < kTokens; t++) part[t] = fma(weight, set1(x[t][column + kColumn]), part[t]);
+        if constexpr (kColumn < 7) octet<kColumn + 1, kTokens>(codes, zeros, x, column, part);
+    }
+};
+
+// int8 activations: scale * sum over blocks of (the block's scale * the exact integer sum of (q - z) * x).
+struct Q4Fast {
+    template <int kTiles, int kTokens>
+    static void run(const Job& job, uint32_t token, uint32_t tile) {
+        const uint8_t* codes[kTiles];
+        const int8_t* q[kTokens];
+        Vec sum[kTiles][kTokens];
+        for (int i = 0; i < kTiles; i++) codes[i] = job.tile(tile + i) + job.q4.codes;
+        for (int t = 0; t < kTokens; t++) q[t] = job.x.q + (token + t) * job.x.q_stride;
+        for (int i = 0; i < kTiles; i++) {
+            for (int t = 0; t < kTokens; t++) sum[i][t] = zero();
+        }
+        size_t block = token * job.x.block_stride;
+        for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
+            const uint32_t end = smaller(column + job.w.group, job.w.cols);
+            Vec part[kTiles][kTokens];
+            for (int i = 0; i < kTiles; i++) {
+                for (int t = 0; t < kTokens; t++) part[i][t] = zero();
+            }
+            for (; column < end; block++) {
+                const uint32_t columns = smaller(job.block, end - column);
+                one_block<kTiles, kTokens>(job, tile, group, columns / 8, codes, q, block, part);
+                column += columns;
+                for (int i = 0; i < kTiles; i++) codes[i] += size_t{columns} * 8;
+                for (int t = 0; t < kTokens; t++) q[t] += columns;
+            }
+            for (int i = 0; i < kTiles; i++) {
+                const Vec scale = q4_scales(job, job.tile(tile + i), group);
+                for (int t = 0; t < kTokens; t++) sum[i][t] = fma(part[i][t], scale, sum[i][t]);
+            }
+        }
+        for (int i = 0; i < kTiles; i++) {
+            for (int t = 0; t < kTokens; t++) job.store(token + t, tile + i, sum[i][t]);
+        }
+    }
+
+private:
+    template <int kTiles, int kTokens>
+    static void one_block(const Job& job, uint32_t tile, uint32_t group, uint32_t octets, const uint8_t* const (&codes)[kTiles],
+                          const int8_t* const (&q)[kTokens], size_t block, Vec (&part)[kTiles][kTokens]) {
+        Ints dot[kTiles][kTokens];
+        for (int i = 0; i < kTiles; i++) {
+            const Ints zeros = q4_zeros(job, job.tile(tile + i), group);
+            for (int t = 0; t < kTokens; t++) dot[i][t] = times(zeros, job.x.sum[block + t * job.x.block_stride]);
+        }
+        dots<kTiles, kTokens>(dot, codes, q, octets);
+        for (int t = 0; t < kTokens; t++) {
+            const Vec scale = set1(job.x.scale[block + t * job.x.block_stride]);
+            for (int i = 0; i < kTiles; i++) part[i][t] = fma(to_float(dot[i][t]), scale, part[i][t]);
+        }
+    }
+};
+
+// Cuts [token_begin, token_end) x [tile_begin, tile_end) into register blocks, the largest first.
+template <class Kernel, int kTiles, int kTokens>
+inline void over_tokens(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile) {
+    for (; token_end - token >= kTokens; token += kTokens) Kernel::template run<kTiles, kTokens>(job, token, tile);
+    if constexpr (kTokens > 1) over_tokens<Kernel, kTiles, kTokens / 2>(job, token, token_end, tile);
+}
+template <class Kernel, int kTiles, int kTokens>
+inline void over_tiles(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile, uint32_t tile_end) {
+    for (; tile_end - tile >= kTiles; tile += kTiles) over_tokens<Kernel, kTiles, kTokens>(job, token, token_end, tile);
+    if constexpr (kTiles > 1) over_tiles<Kernel, kTiles / 2, kTokens>(job, token, token_end, tile, tile_end);
+}
+template <class Kernel, class Shape>
+inline void cut(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile, uint32_t tile_end) {
+    if (token >= token_end || tile >= tile_end) return;
+    if (token_end - token == 1) {
+        over_tiles<Kernel, Shape::kSingle, 1>(job, token, token_end, tile, tile_end);
+    } else {
+        over_tiles<Kernel, Shape::kTiles, Shape::kTokens>(job, token, token_end, tile, tile_end);
+    }
+}
+
+inline void matmul(const Matrix& w, const Activations& x, uint32_t token_begin, uint32_t token_end, uint32_t tile_begin, uint32_t tile_end,
+                   float* y, size_t y_stride) {
+    Job job{w, x, y, y_stride, {}, 0};
+    switch (w.type) {
+        case Type::F32:
+            return cut<Dense<Type::F32>, Tune::DenseShape>(job, token_begin, token_end, tile_begin, tile_end);
+        case Type::F16:
+            return cut<Dense<Type::F16>, Tune::DenseShape>(job, token_begin, token_end, tile_begin, tile_end);
+        case Type::BF16:
+            return cut<Dense<Type::BF16>, Tune::DenseShape>(job, token_begin, token_end, tile_begin, tile_end);
+        case Type::Q4:
+            break;
+    }
+    job.q4 = q4_layout(w);
+    job.block = activation_block(w.group);
+    if (x.q) {
+        cut<Q4Fast, Tune::FastShape>(job, token_begin, token_end, tile_begin, tile_end);
+    } else {
+        cut<Q4Exact, Tune::ExactShape>(job, token_begin, token_end, tile_begin, tile_end);
+    }
+}
+
+}  // namespace
+}  // namespace pith::kernels
