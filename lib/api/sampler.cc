@@ -1,0 +1,48 @@
+// <pith/sampler.h>: checks pointers and hands over to lib/sample.
+#include "api/sampler.h"
+
+#include "base/status.h"
+
+using namespace pith;
+
+pith_status pith_sampler_create(pith_env* env, const pith_sampler_options* options, pith_sampler** sampler, pith_error* error) {
+    if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
+    *sampler = nullptr;
+    if (!env) return fail(error, PITH_E_ARGUMENT, "env is NULL");
+    pith_sampler_options o;
+    PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
+    pith_sampler* made = create<pith_sampler>(env->allocator, env);
+    if (!made) return fail_memory(error, "the sampler", sizeof(pith_sampler));
+    const pith_status status = made->sampler.configure(o, error);
+    if (status < 0) {
+        pith_sampler_destroy(made);
+        return status;
+    }
+    *sampler = made;
+    return PITH_OK;
+}
+
+void pith_sampler_destroy(pith_sampler* sampler) {
+    if (!sampler) return;
+    pith_env* env = sampler->env;
+    destroy(env->allocator, sampler);
+    release(env);
+}
+
+pith_status pith_sampler_sample(pith_sampler* sampler, const float* logits, size_t count, pith_token* token, pith_error* error) {
+    if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
+    if (!logits) return fail(error, PITH_E_ARGUMENT, "logits is NULL");
+    if (!token) return fail(error, PITH_E_ARGUMENT, "token is NULL");
+    return sampler->sampler.sample(logits, count, token, error);
+}
+
+pith_status pith_sampler_accept(pith_sampler* sampler, const pith_token* tokens, size_t count, pith_error* error) {
+    if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
+    if (!tokens && count) return fail(error, PITH_E_ARGUMENT, "tokens is NULL, count is %zu", count);
+    return sampler->sampler.accept(tokens, count, error);
+}
+
+pith_status pith_sampler_truncate(pith_sampler* sampler, size_t length, pith_error* error) {
+    if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
+    return sampler->sampler.truncate(length, error);
+}

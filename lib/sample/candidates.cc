@@ -1,0 +1,231 @@
+// Each step in about one pass over what is left.
+#include "sample/candidates.h"
+
+#include <math.h>
+
+#include <algorithm>
+
+namespace pith {
+namespace {
+
+constexpr float kMost = std::numeric_limits<float>::max();
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+// A total order: equal logits rank by token, lowest first.
+bool ranks_before(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; }
+
+// Moves what ranks up to a chosen candidate to the front; returns how many. Both parts are smaller than `size` >= 3.
+size_t split(Candidate* list, size_t size) {
+    Candidate &a = list[0], &b = list[size / 2], &c = list[size - 1];
+    if (ranks_before(b, a)) std::swap(a, b);
+    if (ranks_before(c, b)) std::swap(b, c);
+    if (ranks_before(b, a)) std::swap(a, b);
+    const Candidate pivot = b;  // the middle one of three
+    size_t front = 0, back = size;
+    for (;;) {
+        while (ranks_before(list[front], pivot)) front++;
+        do {
+            back--;
+        } while (ranks_before(pivot, list[back]));
+        if (front >= back) return back + 1;
+        std::swap(list[front++], list[back]);
+    }
+}
+
+// How many of the best weigh `target` together (all, if they don't); moves them to the front. The order that results is the same with any
+// standard library, which std::nth_element doesn't promise, and the draw follows it.
+template <class Weigh>
+size_t select(Candidate* list, size_t size, double target, Weigh weigh) {
+    size_t from = 0, to = size;
+    double before = 0;
+    for (int turn = 0; to - from > 16 && turn < 64; turn++) {  // bad luck ends in a sort
+        const size_t middle = from + split(list + from, to - from);
+        double front = 0;
+        for (size_t i = from; i < middle; i++) front += weigh(list[i].logit);
+        if (before + front >= target) {
+            to = middle;
+        } else {
+            before += front;
+            from = middle;
+        }
+    }
+    std::sort(list + from, list + to, ranks_before);
+    while (from < to && before < target) before += weigh(list[from++].logit);
+    return from;
+}
+
+size_t select_top(Candidate* list, size_t size, size_t k) {
+    return size <= k ? size : select(list, size, static_cast<double>(k), [](float) { return 1.0; });
+}
+
+// The largest float below every float >= bound.
+float just_below(double bound) {
+    if (bound > static_cast<double>(kMost)) return kMost;
+    const float rounded = bound < -static_cast<double>(kMost) ? kNothing : static_cast<float>(bound);
+    return static_cast<double>(rounded) >= bound ? nextafterf(rounded, kNothing) : rounded;
+}
+
+}  // namespace
+
+void Candidates::heat(float temperature) {
+    // The bounds keep products with differences of logits away from NaN; beyond them nothing changes but which zeros are exact.
+    scale_ = std::clamp(scale_ / static_cast<double>(temperature), 1e-37, 1e37);
+}
+
+void Candidates::keep_largest() {
+    Candidate best{largest_, static_cast<int32_t>(first_)};
+    if (!row_) best = *std::min_element(scratch_.list.begin(), scratch_.list.begin() + size_, ranks_before);
+    scratch_.list[0] = best;
+    row_ = nullptr;
+    size_ = 1;
+}
+
+size_t Candidates::list_for_top(uint32_t k, size_t n) { return std::min(n, size_t{2} * k + 64); }
+
+void Candidates::keep_top(uint32_t k) {
+    if (k >= size_) return;
+    if (k == 1) return keep_largest();
+    Candidate* list = scratch_.list.data();
+    if (!row_) {
+        size_ = select_top(list, size_, k);
+        return;
+    }
+    const size_t capacity = list_for_top(k, size_);
+    size_t size = 0;
+    float bound = kNothing;
+    for_each_above(row_, size_, &bound, [&](size_t i) {
+        list[size++] = {row_[i], static_cast<int32_t>(i)};
+        if (size < capacity) return;
+        size = select_top(list, size, k);
+        bound = list[0].logit;  // later equals rank behind
+        for (size_t j = 1; j < size; j++) bound = std::min(bound, list[j].logit);
+    });
+    row_ = nullptr;
+    size_ = select_top(list, size, k);
+}
+
+void Candidates::list_above(float bound) {
+    size_t size = 0;
+    Candidate* list = scratch_.list.data();
+    for_each_above(row_, size_, &bound, [&](size_t i) { list[size++] = {row_[i], static_cast<int32_t>(i)}; });
+    size_ = size;
+    row_ = nullptr;
+}
+
+void Candidates::keep_mass(float p) {
+    const Weigher weigh = weigher();
+    Candidate* list = scratch_.list.data();
+    const auto mass_of_list = [&] {
+        double mass = 0;
+        for (size_t i = 0; i < size_; i++) mass += static_cast<double>(weigh(list[i].logit));
+        return mass;
+    };
+    double target = 0;
+    if (row_) {
+        // At most 1024 tokens can have a 1024th of the mass; mostly these are enough, and the rest is never listed.
+        const float* row = row_;
+        const size_t n = size_;
+        const double total = sum_weights(row, n, weigh, scratch_.blocks.data());
+        target = total * static_cast<double>(p);
+        double least = 1.0 / 1024;
+        for (int turn = 0; turn < 3; turn++, least /= 16) {
+            row_ = row;
+            size_ = n;
+            const float bound = just_below(static_cast<double>(largest_) + log(total * least) / scale_);
+            list_above(turn < 2 ? bound : kNothing);
+            if (mass_of_list() >= target) break;
+        }
+    } else {
+        target = mass_of_list() * static_cast<double>(p);
+    }
+    size_ = select(list, size_, target, [&](float logit) { return static_cast<double>(weigh(logit)); });
+}
+
+void Candidates::keep_relative(float p) {
+    const float bound = just_below(static_cast<double>(largest_) + log(static_cast<double>(p)) / scale_);
+    if (row_) return list_above(bound);
+    size_t kept = 0;
+    Candidate* list = scratch_.list.data();
+    for (size_t i = 0; i < size_; i++)
+        if (list[i].logit > bound) list[kept++] = list[i];
+    size_ = kept;
+}
+
+float Candidates::penalised(float logit, const Penalty& penalty, const Tally::Entry& entry) const {
+    if (logit == kNothing) return logit;
+    const double result = penalty.apply(static_cast<double>(logit) * scale_, entry.strength, entry.total) / scale_;
+    return static_cast<float>(std::clamp(result, -static_cast<double>(kMost), static_cast<double>(kMost)));
+}
+
+void Candidates::find_largest_again() {
+    if (row_) {
+        const Largest largest = find_largest(row_, size_);
+        largest_ = largest.value;
+        first_ = largest.index;
+        return;
+    }
+    largest_ = scratch_.list[0].logit;
+    for (size_t i = 1; i < size_; i++) largest_ = std::max(largest_, scratch_.list[i].logit);
+}
+
+void Candidates::penalise(const Penalty& penalty, const History& history) {
+    Tally& tally = scratch_.tally;
+    tally.fill(history, penalty);
+    if (!row_) {
+        for (size_t i = 0; i < size_; i++) {
+            Candidate& candidate = scratch_.list[i];
+            if (const Tally::Entry* entry = tally.find(candidate.token)) candidate.logit = penalised(candidate.logit, penalty, *entry);
+        }
+        return find_largest_again();
+    }
+    float* row = scratch_.logits.data();
+    if (row_ != row) memcpy(row, row_, size_ * sizeof *row);
+    row_ = row;
+    bool moved = false;
+    for (const Tally::Entry& entry : tally.entries()) {
+        const size_t token = static_cast<size_t>(entry.token);
+        if (token >= size_) continue;
+        const float logit = penalised(row[token], penalty, entry);
+        moved |= token == first_ || logit >= largest_;
+        row[token] = logit;
+    }
+    if (moved) find_largest_again();
+}
+
+int32_t Candidates::draw(double u) const {
+    const Weigher weigh = weigher();
+    if (!row_) {
+        const Candidate* list = scratch_.list.data();
+        if (size_ == 1) return list[0].token;
+        double rest = 0;
+        for (size_t i = 0; i < size_; i++) rest += static_cast<double>(weigh(list[i].logit));
+        rest *= u;
+        size_t last = 0;  // the last with weight takes what rounding left over
+        for (size_t i = 0; i < size_; i++) {
+            const double weight = static_cast<double>(weigh(list[i].logit));
+            if (weight > 0) last = i;
+            if (rest < weight) break;
+            rest -= weight;
+        }
+        return list[last].token;
+    }
+    double rest = sum_weights(row_, size_, weigh, scratch_.blocks.data()) * u;
+    size_t block = 0, last_block = 0;
+    for (; block * kScanBlock < size_; block++) {
+        const double weight = scratch_.blocks[block];
+        if (weight > 0) last_block = block;
+        if (rest < weight) break;
+        rest -= weight;
+    }
+    size_t last = last_block * kScanBlock;
+    const size_t end = std::min(size_, last + kScanBlock);
+    for (size_t i = last; i < end; i++) {
+        const double weight = static_cast<double>(weigh(row_[i]));
+        if (weight > 0) last = i;
+        if (rest < weight) break;
+        rest -= weight;
+    }
+    return static_cast<int32_t>(last);
+}
+
+}  // namespace pith
