@@ -1,0 +1,141 @@
+// Sixteen lanes in one zmm register. VNNI is required of this tier; BF16 instructions are not used: they would round activations to
+// eight bits, and a BF16 matrix is bound by memory anyway.
+#pragma once
+#if defined(__GNUC__) && !defined(__clang__)
+#    pragma GCC diagnostic push  // GCC 12's own header leaves operands undefined on purpose, and warns of it
+#    pragma GCC diagnostic ignored "-Wuninitialized"
+#    pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#    pragma GCC diagnostic pop
+#endif
+
+#include "kernels/impl/exp2.h"
+#include "kernels/layout.h"
+
+namespace pith::kernels {
+namespace {
+
+struct Vec {
+    __m512 v;
+};
+struct Ints {
+    __m512i v;
+};
+
+struct Tune {
+    template <int kOne, int kMany, int kTogether>
+    struct Shape {
+        static constexpr int kSingle = kOne, kTiles = kMany, kTokens = kTogether;
+    };
+    using DenseShape = Shape<4, 2, 8>;
+    using ExactShape = Shape<4, 2, 8>;
+    using FastShape = Shape<4, 2, 8>;
+    static constexpr int kScoreSubs = 4, kMixVecs = 4;
+    static constexpr size_t kPrefetch = 2048;
+};
+
+inline __mmask16 first(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+
+inline void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
+inline Vec set1(float value) { return {_mm512_set1_ps(value)}; }
+inline Vec zero() { return {_mm512_setzero_ps()}; }
+inline Vec load(const float* from) { return {_mm512_loadu_ps(from)}; }
+inline Vec load(const uint16_t* halves) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves)))}; }
+inline Vec load_bf16(const uint16_t* from) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+// The first n lanes; the others are zero.
+inline Vec load_n(const float* from, uint32_t n) { return {_mm512_maskz_loadu_ps(first(n), from)}; }
+inline Vec gather_n(const float* from, const uint32_t* index, uint32_t n) {
+    const __m512i at = _mm512_maskz_loadu_epi32(first(n), index);
+    return {_mm512_mask_i32gather_ps(_mm512_setzero_ps(), first(n), at, from, 4)};
+}
+inline void store(float* to, Vec a) { _mm512_storeu_ps(to, a.v); }
+inline void store_n(float* to, Vec a, uint32_t n) { _mm512_mask_storeu_ps(to, first(n), a.v); }
+inline void store_half(uint16_t* to, Vec a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+inline Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Vec sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Vec mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+// Lanes [begin, end) of a, the others of b.
+inline Vec keep(Vec a, int begin, int end, Vec b) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __mmask16 from = _mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32(begin));
+    return {_mm512_mask_mov_ps(b.v, _mm512_mask_cmplt_epi32_mask(from, lane, _mm512_set1_epi32(end)), a.v)};
+}
+inline float first_lane(Vec a) { return _mm512_cvtss_f32(a.v); }
+inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
+inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a.v); }
+
+// NaN stays NaN; the limits keep infinities out of the subtraction (max and min return their second operand for NaN).
+inline Vec exp2(Vec x) {
+    const __m512 clamped = _mm512_min_ps(_mm512_set1_ps(200.0f), _mm512_max_ps(_mm512_set1_ps(-200.0f), x.v));
+    const __m512 whole = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 f = _mm512_sub_ps(clamped, whole);
+    __m512 p = _mm512_set1_ps(kExp2[5]);
+    for (int i = 4; i >= 0; i--) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[i]));
+    return {_mm512_scalef_ps(_mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f)), whole)};
+}
+
+inline Ints set1_int(int32_t value) { return {_mm512_set1_epi32(value)}; }
+inline Ints load_ints(const uint8_t* from) { return {_mm512_loadu_si512(from)}; }
+inline Ints load_bytes(const uint8_t* from) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))}; }
+template <int kShift>
+inline Ints nibble(Ints a) {
+    return {_mm512_and_si512(_mm512_srli_epi32(a.v, kShift), _mm512_set1_epi32(15))};
+}
+inline Vec to_float(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
+inline Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
+// a in 0..16, b in int16: a pair of 16-bit products, the upper one zero.
+inline Ints times(Ints a, int32_t b) { return {_mm512_madd_epi16(a.v, _mm512_set1_epi32(b))}; }
+inline int32_t reduce_add(Ints a) { return _mm512_reduce_add_epi32(a.v); }
+// The larger by lane of m and the bits of |x|.
+inline Ints max_magnitude(Ints m, Vec x) {
+    return {_mm512_max_epu32(m.v, _mm512_and_si512(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x7FFFFFFF)))};
+}
+inline uint32_t reduce_max(Ints a) { return _mm512_reduce_max_epu32(a.v); }
+inline Ints round(Vec x) { return {_mm512_cvt_roundps_epi32(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline void store_int8(int8_t* to, Ints a, uint32_t n) { _mm512_mask_cvtepi32_storeu_epi8(to, first(n), a.v); }
+
+// dot[i][t] += codes of tile i times the int8 activations of token t.
+template <int kTiles, int kTokens>
+inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens], uint32_t octets) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i high_dot[kTiles][kTokens];
+    for (int i = 0; i < kTiles; i++) {
+        for (int t = 0; t < kTokens; t++) high_dot[i][t] = _mm512_setzero_si512();
+    }
+    for (uint32_t o = 0; o < octets; o++) {
+        __m512i low[kTiles], high[kTiles];
+        for (int i = 0; i < kTiles; i++) {
+            const __m512i both = _mm512_load_si512(codes[i] + o * 64);
+            if constexpr (kTokens == 1) prefetch(codes[i] + o * 64 + Tune::kPrefetch);
+            low[i] = _mm512_and_si512(both, mask);
+            high[i] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+        }
+        for (int t = 0; t < kTokens; t++) {
+            int32_t quad[2];
+            memcpy(quad, q[t] + o * 8, sizeof quad);
+            const __m512i low_q = _mm512_set1_epi32(quad[0]), high_q = _mm512_set1_epi32(quad[1]);
+            for (int i = 0; i < kTiles; i++) {
+                dot[i][t].v = _mm512_dpbusd_epi32(dot[i][t].v, low[i], low_q);
+                __m512i& second = kTokens == 1 ? high_dot[i][t] : dot[i][t].v;  // one token: two chains hide the latency
+                second = _mm512_dpbusd_epi32(second, high[i], high_q);
+            }
+        }
+    }
+    if constexpr (kTokens == 1) {
+        for (int i = 0; i < kTiles; i++) dot[i][0].v = _mm512_add_epi32(dot[i][0].v, high_dot[i][0]);
+    }
+}
+
+}  // namespace
+}  // namespace pith::kernels
