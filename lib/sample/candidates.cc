@@ -14,13 +14,13 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 // A total order: equal logits rank by token, lowest first.
 bool ranks_before(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; }
 
-// Moves what ranks up to a chosen candidate to the front; returns how many. Both parts are smaller than `size` >= 3.
+// Moves what ranks up to a chosen candidate to the front; returns how many: neither none nor all of size >= 3.
 size_t split(Candidate* list, size_t size) {
     Candidate &a = list[0], &b = list[size / 2], &c = list[size - 1];
     if (ranks_before(b, a)) std::swap(a, b);
     if (ranks_before(c, b)) std::swap(b, c);
     if (ranks_before(b, a)) std::swap(a, b);
-    const Candidate pivot = b;  // the middle one of three
+    const Candidate pivot = b;  // the middle one of three, so both walks below meet one to stop at
     size_t front = 0, back = size;
     for (;;) {
         while (ranks_before(list[front], pivot)) front++;
@@ -32,16 +32,29 @@ size_t split(Candidate* list, size_t size) {
     }
 }
 
-// How many of the best weigh `target` together (all, if they don't); moves them to the front. The order that results is the same with any
-// standard library, which std::nth_element doesn't promise, and the draw follows it.
-template <class Weigh>
-size_t select(Candidate* list, size_t size, double target, Weigh weigh) {
+// What a list weighs together, always added up in the same order.
+double mass_of(const Candidate* list, size_t size, Weigher weigh) {
+    double mass = 0;
+    const auto add = [&](Four logits) {
+        float lanes[4];
+        weigh(logits).store(lanes);
+        mass += static_cast<double>(lanes[0] + lanes[1]) + static_cast<double>(lanes[2] + lanes[3]);
+    };
+    size_t i = 0;
+    for (; size - i >= 4; i += 4) add(Four::of(list[i].logit, list[i + 1].logit, list[i + 2].logit, list[i + 3].logit));
+    for (; i < size; i++) add(Four::of(list[i].logit, kNothing, kNothing, kNothing));
+    return mass;
+}
+
+// How many of the best have a `target` measure together (all, if they don't); moves them to the front. The order that results is the same
+// with any standard library, which std::nth_element doesn't promise, and the draw follows it.
+template <class Measure>
+size_t select(Candidate* list, size_t size, double target, Measure measure) {
     size_t from = 0, to = size;
     double before = 0;
     for (int turn = 0; to - from > 16 && turn < 64; turn++) {  // bad luck ends in a sort
         const size_t middle = from + split(list + from, to - from);
-        double front = 0;
-        for (size_t i = from; i < middle; i++) front += weigh(list[i].logit);
+        const double front = measure(list + from, middle - from);
         if (before + front >= target) {
             to = middle;
         } else {
@@ -50,12 +63,13 @@ size_t select(Candidate* list, size_t size, double target, Weigh weigh) {
         }
     }
     std::sort(list + from, list + to, ranks_before);
-    while (from < to && before < target) before += weigh(list[from++].logit);
+    while (from < to && before < target) before += measure(list + from++, 1);
     return from;
 }
 
 size_t select_top(Candidate* list, size_t size, size_t k) {
-    return size <= k ? size : select(list, size, static_cast<double>(k), [](float) { return 1.0; });
+    if (size <= k) return size;
+    return select(list, size, static_cast<double>(k), [](const Candidate*, size_t count) { return static_cast<double>(count); });
 }
 
 // The largest float below every float >= bound.
@@ -115,11 +129,6 @@ void Candidates::list_above(float bound) {
 void Candidates::keep_mass(float p) {
     const Weigher weigh = weigher();
     Candidate* list = scratch_.list.data();
-    const auto mass_of_list = [&] {
-        double mass = 0;
-        for (size_t i = 0; i < size_; i++) mass += static_cast<double>(weigh(list[i].logit));
-        return mass;
-    };
     double target = 0;
     if (row_) {
         // At most 1024 tokens can have a 1024th of the mass; mostly these are enough, and the rest is never listed.
@@ -127,18 +136,21 @@ void Candidates::keep_mass(float p) {
         const size_t n = size_;
         const double total = sum_weights(row, n, weigh, scratch_.blocks.data());
         target = total * static_cast<double>(p);
-        double least = 1.0 / 1024;
-        for (int turn = 0; turn < 3; turn++, least /= 16) {
+        const auto list_heavier = [&](double share) {
             row_ = row;
             size_ = n;
-            const float bound = just_below(static_cast<double>(largest_) + log(total * least) / scale_);
-            list_above(turn < 2 ? bound : kNothing);
-            if (mass_of_list() >= target) break;
+            list_above(just_below(static_cast<double>(largest_) + log(total * share) / scale_));
+            return mass_of(list, size_, weigh) >= target;
+        };
+        if (!list_heavier(1.0 / 1024) && !list_heavier(1.0 / 16384)) {
+            row_ = row;
+            size_ = n;
+            list_above(kNothing);
         }
     } else {
-        target = mass_of_list() * static_cast<double>(p);
+        target = mass_of(list, size_, weigh) * static_cast<double>(p);
     }
-    size_ = select(list, size_, target, [&](float logit) { return static_cast<double>(weigh(logit)); });
+    size_ = select(list, size_, target, [&](const Candidate* part, size_t count) { return mass_of(part, count, weigh); });
 }
 
 void Candidates::keep_relative(float p) {
@@ -194,38 +206,25 @@ void Candidates::penalise(const Penalty& penalty, const History& history) {
 
 int32_t Candidates::draw(double u) const {
     const Weigher weigh = weigher();
-    if (!row_) {
-        const Candidate* list = scratch_.list.data();
-        if (size_ == 1) return list[0].token;
-        double rest = 0;
-        for (size_t i = 0; i < size_; i++) rest += static_cast<double>(weigh(list[i].logit));
-        rest *= u;
-        size_t last = 0;  // the last with weight takes what rounding left over
-        for (size_t i = 0; i < size_; i++) {
-            const double weight = static_cast<double>(weigh(list[i].logit));
-            if (weight > 0) last = i;
-            if (rest < weight) break;
-            rest -= weight;
-        }
-        return list[last].token;
+    const Candidate* list = scratch_.list.data();
+    if (!row_ && size_ == 1) return list[0].token;
+    const size_t chunk = row_ ? kScanBlock : 64;
+    double rest = u * (row_ ? sum_weights(row_, size_, weigh, scratch_.blocks.data()) : mass_of(list, size_, weigh));
+    size_t from = 0;  // the chunk it lies in; what rounding leaves over falls to the last with weight
+    for (size_t start = 0; start < size_; start += chunk) {
+        const double mass = row_ ? scratch_.blocks[start / chunk] : mass_of(list + start, std::min(chunk, size_ - start), weigh);
+        if (mass > 0) from = start;
+        if (rest < mass) break;
+        rest -= mass;
     }
-    double rest = sum_weights(row_, size_, weigh, scratch_.blocks.data()) * u;
-    size_t block = 0, last_block = 0;
-    for (; block * kScanBlock < size_; block++) {
-        const double weight = scratch_.blocks[block];
-        if (weight > 0) last_block = block;
+    size_t drawn = from;
+    for (size_t i = from; i < std::min(size_, from + chunk); i++) {
+        const double weight = static_cast<double>(weigh(row_ ? row_[i] : list[i].logit));
+        if (weight > 0) drawn = i;
         if (rest < weight) break;
         rest -= weight;
     }
-    size_t last = last_block * kScanBlock;
-    const size_t end = std::min(size_, last + kScanBlock);
-    for (size_t i = last; i < end; i++) {
-        const double weight = static_cast<double>(weigh(row_[i]));
-        if (weight > 0) last = i;
-        if (rest < weight) break;
-        rest -= weight;
-    }
-    return static_cast<int32_t>(last);
+    return row_ ? static_cast<int32_t>(drawn) : list[drawn].token;
 }
 
 }  // namespace pith

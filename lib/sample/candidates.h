@@ -14,7 +14,7 @@ struct Candidate {
 // Memory for one draw, made once.
 struct Scratch {
     explicit Scratch(const Allocator& allocator) : list(allocator), logits(allocator), blocks(allocator), tally(allocator) {}
-    Array<Candidate> list;  // `sized` to what the steps may keep
+    Array<Candidate> list;  // as long as the steps may need
     Array<float> logits;    // the whole row, if penalties may have to change it
     Array<double> blocks;
     Tally tally;

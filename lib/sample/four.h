@@ -18,6 +18,7 @@ struct Four {
     __m128 v;
     static Four load(const float* from) { return {_mm_loadu_ps(from)}; }
     static Four all(float value) { return {_mm_set1_ps(value)}; }
+    static Four of(float a, float b, float c, float d) { return {_mm_setr_ps(a, b, c, d)}; }
     void store(float* to) const { _mm_storeu_ps(to, v); }
 };
 inline Four operator+(Four a, Four b) { return {_mm_add_ps(a.v, b.v)}; }
@@ -44,6 +45,7 @@ struct Four {
     float v[4];
     static Four load(const float* from) { return {{from[0], from[1], from[2], from[3]}}; }
     static Four all(float value) { return {{value, value, value, value}}; }
+    static Four of(float a, float b, float c, float d) { return {{a, b, c, d}}; }
     void store(float* to) const {
         for (int i = 0; i < 4; i++) to[i] = v[i];
     }

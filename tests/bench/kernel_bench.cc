@@ -1,0 +1,206 @@
+// Rates of the CPU kernels on one thread, beside the machine's limits: kernel_bench [tier] [name filter]
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+using namespace pith::kernels;
+
+namespace {
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// The shortest of several runs: other processes only ever add time.
+double best_of(const std::function<void()>& f, double budget = 0.8) {
+    double best = 1e30;
+    const double end = seconds() + budget;
+    for (int i = 0; i < 3 || seconds() < end; i++) {
+        const double start = seconds();
+        f();
+        best = std::min(best, seconds() - start);
+    }
+    return best;
+}
+
+struct Buffer {
+    explicit Buffer(size_t size) : data(static_cast<uint8_t*>(aligned_alloc(4096, (size + 4095) / 4096 * 4096))) {
+        uint64_t x = 1;
+        for (size_t i = 0; i + 8 <= size; i += 8) {
+            x = x * 6364136223846793005u + 1442695040888963407u;
+            memcpy(data + i, &x, 8);
+        }
+    }
+    ~Buffer() { free(data); }
+    Buffer(const Buffer&) = delete;
+    uint8_t* data;
+};
+
+volatile uint64_t sink;
+
+double read_bandwidth() {  // bytes a second, one thread
+    constexpr size_t kSize = size_t{512} << 20;
+    const Buffer buffer(kSize);
+    return kSize / best_of([&] {
+               uint64_t sum[8] = {};
+               const uint64_t* p = reinterpret_cast<const uint64_t*>(buffer.data);
+               for (size_t i = 0; i < kSize / 8; i += 64) {
+                   for (size_t j = 0; j < 8; j++) sum[j] += p[i + j * 8];
+               }
+               for (const uint64_t s : sum) sink = sink + s;
+           });
+}
+
+struct Weights {
+    Matrix w;
+    Buffer buffer;
+    Weights(Type type, uint32_t rows, uint32_t cols, uint32_t group) : w(shape(type, rows, cols, group)), buffer(w.tile_bytes * w.tiles()) {
+        w.data = buffer.data;
+        if (type != Type::Q4) memset(buffer.data, 0x11, w.tile_bytes * w.tiles());
+    }
+    static Matrix shape(Type type, uint32_t rows, uint32_t cols, uint32_t group) {
+        Matrix m;
+        m.type = type;
+        m.rows = rows;
+        m.cols = cols;
+        m.group = group;
+        m.tile_bytes = tile_bytes(m);
+        return m;
+    }
+};
+
+void bench_matmul(const Table& table, Type type, bool fast, uint32_t rows, uint32_t cols, uint32_t tokens, double bandwidth) {
+    const Weights weights(type, rows, cols, type == Type::Q4 ? 128 : 0);
+    const Matrix& w = weights.w;
+    const size_t stride = cols + 64, blocks = cols / 32 + 1;
+    std::vector<float> x(stride * tokens, 0.5f), y(size_t{rows} * tokens), scale(blocks * tokens, 0.01f);
+    std::vector<int8_t> q(stride * tokens, 3);
+    std::vector<int32_t> sum(blocks * tokens, -100);
+    Activations a;
+    a.x = x.data();
+    a.x_stride = stride;
+    a.q = fast ? q.data() : nullptr;
+    a.q_stride = stride;
+    a.scale = scale.data();
+    a.sum = sum.data();
+    a.block_stride = blocks;
+    // As the backend cuts: tiles of 64 tokens with a run of weight tiles.
+    const double time = best_of([&] {
+        for (uint32_t tile = 0; tile < w.tiles(); tile += 32) {
+            for (uint32_t t = 0; t < tokens; t += 64) {
+                table.matmul(w, a, t, std::min(t + 64, tokens), tile, std::min(tile + 32, w.tiles()), y.data(), rows);
+            }
+        }
+    });
+    const char* names[] = {"f32", "f16", "bf16", "q4"};
+    const double bytes = static_cast<double>(w.tile_bytes) * w.tiles() / time;
+    printf("  %-4s %-5s %6u x %5u, %3u tokens: %7.1f GMAC/s, %6.2f GB/s (%3.0f %%)\n", names[static_cast<int>(type)],
+           type != Type::Q4 ? ""
+           : fast           ? "int8"
+                            : "exact",
+           rows, cols, tokens, static_cast<double>(rows) * cols * tokens / time * 1e-9, bytes * 1e-9, 100.0 * bytes / bandwidth);
+}
+
+void bench_attention(const Table& table, Type type, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t first, uint32_t tokens,
+                     double bandwidth) {
+    constexpr uint32_t kPage = 256;
+    const uint32_t pages = (first + tokens + kPage - 1) / kPage;
+    const size_t page_bytes = size_t{kPage} * kv_heads * dim * (type == Type::F16 ? 2 : 4);
+    // Several layers' caches in turn, so that decode reads memory as it does in a model.
+    const uint32_t layers = tokens > 4 ? 1 : static_cast<uint32_t>((size_t{128} << 20) / (page_bytes * pages * 2) + 1);
+    Buffer buffer(page_bytes * pages * 2 * layers);
+    memset(buffer.data, 0x21, page_bytes * pages * 2 * layers);
+    std::vector<void*> k, v;
+    for (uint32_t p = 0; p < pages * layers; p++) {
+        k.push_back(buffer.data + page_bytes * (2 * p));
+        v.push_back(buffer.data + page_bytes * (2 * p + 1));
+    }
+    const size_t stride = size_t{heads} * dim;
+    std::vector<float> q(stride * tokens, 0.1f), out(stride * tokens);
+    const Buffer scratch(attention_scratch(heads / kv_heads, dim));
+    const double time = best_of([&] {
+                            for (uint32_t layer = 0; layer < layers; layer++) {
+                                const Attention a{{k.data() + layer * pages, v.data() + layer * pages, kPage, kv_heads, dim, type, type},
+                                                  q.data(),
+                                                  out.data(),
+                                                  stride,
+                                                  stride,
+                                                  heads,
+                                                  first,
+                                                  0,
+                                                  0.125f};
+                                for (uint32_t h = 0; h < kv_heads; h++) table.attention(a, h, 0, tokens, scratch.data);
+                            }
+                        }) /
+                        layers;
+    const double keys = tokens * (first + 0.5 * (tokens + 1));
+    const double bytes = 2.0 * (first + tokens) * kv_heads * dim * (type == Type::F16 ? 2 : 4) / time;
+    printf("  attention %s %2u/%u heads of %3u, %4u tokens after %4u: %9.1f us, %6.1f GMAC/s, %6.2f GB/s (%3.0f %%)\n",
+           type == Type::F16 ? "f16" : "f32", heads, kv_heads, dim, tokens, first, time * 1e6, 2.0 * keys * heads * dim / time * 1e-9,
+           bytes * 1e-9, 100.0 * bytes / bandwidth);
+}
+
+void bench_elementwise(const Table& table) {
+    constexpr uint32_t kN = 8192;
+    std::vector<float> x(kN, 1.0f), w(kN, 0.5f), y(kN);
+    std::vector<int8_t> q(kN);
+    std::vector<int32_t> sum(kN / 32);
+    std::vector<float> scale(kN / 32);
+    const auto report = [](const char* name, const std::function<void()>& f) {
+        const double time = best_of(
+                                [&] {
+                                    for (int i = 0; i < 100; i++) f();
+                                },
+                                0.2) /
+                            100;
+        printf("  %-10s of %u: %7.3f us\n", name, kN, time * 1e6);
+    };
+    report("rms_norm", [&] { table.rms_norm(x.data(), w.data(), kN, 1e-5f, y.data()); });
+    report("silu_mul", [&] { table.silu_mul(x.data(), w.data(), kN, y.data()); });
+    report("add", [&] { table.add(x.data(), kN, y.data()); });
+    report("quantise", [&] { table.quantise(x.data(), kN, 64, nullptr, q.data(), scale.data(), sum.data()); });
+}
+
+void bench(const Table& table, const std::string& filter) {
+    const auto wanted = [&](const char* name) { return filter.empty() || filter == name; };
+    const double bandwidth = read_bandwidth();
+    printf("%s; one thread reads %.1f GB/s\n", table.name, bandwidth * 1e-9);
+    if (wanted("decode")) {
+        for (const uint32_t tokens : {1u, 2u, 4u}) bench_matmul(table, Type::Q4, true, 65536, 2048, tokens, bandwidth);
+        bench_matmul(table, Type::Q4, true, 16384, 8192, 1, bandwidth);
+        bench_matmul(table, Type::Q4, false, 65536, 2048, 1, bandwidth);
+        for (const Type type : {Type::F32, Type::F16, Type::BF16}) bench_matmul(table, type, false, 32064, 2048, 1, bandwidth);
+    }
+    if (wanted("prefill")) {
+        for (const uint32_t tokens : {8u, 16u, 32u, 64u, 512u}) bench_matmul(table, Type::Q4, true, 8192, 2048, tokens, bandwidth);
+        bench_matmul(table, Type::Q4, true, 2048, 8192, 512, bandwidth);
+        bench_matmul(table, Type::Q4, false, 2048, 2048, 64, bandwidth);
+        for (const Type type : {Type::F32, Type::F16, Type::BF16}) bench_matmul(table, type, false, 2048, 2048, 64, bandwidth);
+    }
+    if (wanted("attention")) {
+        for (const Type type : {Type::F16, Type::F32}) {
+            bench_attention(table, type, 32, 8, 64, 512, 1, bandwidth);
+            bench_attention(table, type, 32, 8, 64, 4095, 1, bandwidth);
+            bench_attention(table, type, 32, 32, 128, 4095, 1, bandwidth);
+            bench_attention(table, type, 32, 8, 64, 0, 512, bandwidth);
+            bench_attention(table, type, 32, 8, 64, 3584, 512, bandwidth);
+            bench_attention(table, type, 32, 32, 128, 0, 512, bandwidth);
+        }
+    }
+    if (wanted("elementwise")) bench_elementwise(table);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    for (uint32_t t = 0; t <= static_cast<uint32_t>(best_tier()); t++) {
+        const Table* kernels = table(static_cast<Tier>(t));
+        if (kernels && (argc < 2 || strcmp(argv[1], kernels->name) == 0)) bench(*kernels, argc > 2 ? argv[2] : "");
+    }
+    return 0;
+}
