@@ -147,7 +147,7 @@ inline std::vector<float> random_logits(size_t n, double spread, uint32_t seed) 
     std::vector<float> logits(n);
     for (float& x : logits) {  // a sum of twelve uniforms: the same with every library, unlike normal_distribution
         double sum = -6;
-        for (int i = 0; i < 12; i++) sum += random() * 0x1p-32;
+        for (int i = 0; i < 12; i++) sum += static_cast<double>(random()) * 0x1p-32;
         x = static_cast<float>(sum * spread);
     }
     return logits;

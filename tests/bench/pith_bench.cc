@@ -1,0 +1,235 @@
+// Prefill and decode of random models of known shapes, through the public API, beside the memory bandwidth of the same minute.
+#include <pith/pith.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "bandwidth.h"
+#include "random_model.h"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using bench::Bandwidth;
+using bench::RandomModel;
+
+struct Options {
+    std::string shape = "tiny";
+    uint32_t threads = std::max(1u, std::thread::hardware_concurrency());
+    uint32_t prompt = 512, decode = 64, context = 0, repeat = 3;
+    uint64_t layers = 0, vocab = 0, buffer_mib = 0;
+    bool json = false, exact = false;
+};
+
+struct Turn {
+    double prefill, decode;  // tokens a second
+    double before, after;    // GB a second around the decode
+    double bandwidth() const { return std::max(before, after); }
+};
+
+void require(pith_status status, const pith_error& error) {
+    if (status >= 0) return;
+    std::fprintf(stderr, "pith_bench: %s: %s\n", pith_status_name(status), error.message);
+    std::exit(1);
+}
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    const size_t half = values.size() / 2;
+    return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+// The objects of one run; the process ends after it, so nothing but order matters for their end.
+class Run {
+public:
+    explicit Run(const Options& options) : options_(options), pool_(options.threads), model_files_(shape(options), context(options)) {
+        const pith_files files = model_files_.files();
+        const pith_runner runner = pool_.runner();
+        pith_env_options env{};
+        env.struct_size = sizeof env;
+        env.files = &files;
+        env.runner = options.threads > 1 ? &runner : nullptr;
+        require(pith_env_create(&env, &env_, &error_), error_);
+        const auto start = Clock::now();
+        require(pith_model_open(env_, "random", nullptr, &model_, &error_), error_);
+        uint64_t left = 0;
+        do require(pith_model_load(model_, 64 << 20, &left, &error_), error_);
+        while (left);
+        load_seconds_ = seconds_since(start);
+        info_.struct_size = sizeof info_;
+        require(pith_model_get_info(model_, &info_, &error_), error_);
+        device_.struct_size = sizeof device_;
+        require(pith_env_device_info(env_, 0, &device_, &error_), error_);
+        create_session();
+    }
+    ~Run() {
+        pith_sampler_destroy(sampler_);
+        pith_session_destroy(session_);
+        pith_model_destroy(model_);
+        pith_env_destroy(env_);
+    }
+    Run(const Run&) = delete;
+
+    std::vector<Turn> measure() {
+        uint64_t mib = options_.buffer_mib;
+        if (!mib) mib = free_memory() < uint64_t{2} << 30 ? 256 : 1024;
+        Bandwidth bandwidth(mib << 20);
+        buffer_bytes_ = bandwidth.bytes();
+        turn(bandwidth);  // warms up
+        std::vector<Turn> turns;
+        for (uint32_t i = 0; i < options_.repeat; i++) turns.push_back(turn(bandwidth));
+        return turns;
+    }
+
+    const RandomModel& files() const { return model_files_; }
+    const pith_model_info& info() const { return info_; }
+    const char* device() const { return device_.name; }
+    double load_seconds() const { return load_seconds_; }
+    uint64_t buffer_bytes() const { return buffer_bytes_; }
+
+private:
+    static bench::Shape shape(const Options& options) {
+        bench::Shape shape = *bench::find_shape(options.shape);
+        if (options.layers) shape.layers = options.layers;
+        if (options.vocab) shape.vocab = options.vocab;
+        return shape;
+    }
+    // After the model was loaded.
+    uint64_t free_memory() {
+        pith_device_info now{};
+        now.struct_size = sizeof now;
+        require(pith_env_device_info(env_, 0, &now, &error_), error_);
+        return now.memory_free;
+    }
+    static uint32_t context(const Options& options) { return std::max(options.context, options.prompt + options.decode); }
+
+    void create_session() {
+        pith_session_options session{};
+        session.struct_size = sizeof session;
+        session.context_length = context(options_);
+        session.flags = options_.exact ? PITH_SESSION_EXACT : 0;
+        require(pith_session_create(model_, &session, &session_, &error_), error_);
+        pith_sampler_step steps[3]{};
+        steps[0].kind = PITH_STEP_TEMPERATURE;
+        steps[0].value[0] = 0.8f;
+        steps[1].kind = PITH_STEP_TOP_K;
+        steps[1].count[0] = 40;
+        steps[2].kind = PITH_STEP_TOP_P;
+        steps[2].value[0] = 0.95f;
+        pith_sampler_options sampler{};
+        sampler.struct_size = sizeof sampler;
+        sampler.seed = 1;
+        sampler.steps = steps;
+        sampler.step_count = 3;
+        sampler.vocab_size = info_.vocab_size;
+        require(pith_sampler_create(env_, &sampler, &sampler_, &error_), error_);
+    }
+    Turn turn(Bandwidth& bandwidth) {
+        std::vector<pith_token> prompt(options_.prompt);
+        for (size_t i = 0; i < prompt.size(); i++) prompt[i] = static_cast<pith_token>((i * 7919 + 13) % info_.vocab_size);
+        require(pith_session_truncate(session_, 0, &error_), error_);
+        Turn turn{};
+        auto start = Clock::now();
+        require(pith_session_forward(session_, prompt.data(), prompt.size(), 1, &error_), error_);
+        turn.prefill = options_.prompt / seconds_since(start);
+        pith_token token;
+        require(pith_session_sample(session_, 0, sampler_, &token, &error_), error_);
+        turn.before = bandwidth.measure(pool_);
+        start = Clock::now();
+        for (uint32_t i = 0; i < options_.decode; i++) {
+            require(pith_session_forward(session_, &token, 1, 1, &error_), error_);
+            require(pith_session_sample(session_, 0, sampler_, &token, &error_), error_);
+        }
+        turn.decode = options_.decode / seconds_since(start);
+        turn.after = bandwidth.measure(pool_);
+        return turn;
+    }
+
+    const Options& options_;
+    bench::Pool pool_;
+    RandomModel model_files_;
+    pith_error error_{};
+    pith_env* env_ = nullptr;
+    pith_model* model_ = nullptr;
+    pith_session* session_ = nullptr;
+    pith_sampler* sampler_ = nullptr;
+    pith_model_info info_{};
+    pith_device_info device_{};
+    double load_seconds_ = 0;
+    uint64_t buffer_bytes_ = 0;
+};
+
+struct Summary {
+    double prefill_best, prefill_median, decode_best, decode_median, bandwidth, ratio, ratio_median;
+};
+
+// The headline is the best decode with the higher of the readings around it.
+Summary summarise(const std::vector<Turn>& turns, double bytes) {
+    std::vector<double> prefill, decode, ratio;
+    const Turn* best = &turns[0];
+    for (const Turn& turn : turns) {
+        prefill.push_back(turn.prefill);
+        decode.push_back(turn.decode);
+        ratio.push_back(turn.decode * bytes * 1e-9 / turn.bandwidth());
+        if (turn.decode > best->decode) best = &turn;
+    }
+    return {*std::max_element(prefill.begin(), prefill.end()), median(prefill), best->decode, median(decode), best->bandwidth(),
+            best->decode * bytes * 1e-9 / best->bandwidth(),   median(ratio)};
+}
+
+void print_json(const Options& o, const Run& run, const std::vector<Turn>& turns, const Summary& s) {
+    std::printf("{\n  \"shape\": \"%s\", \"threads\": %u, \"prompt\": %u, \"decode\": %u, \"repeat\": %u, \"exact\": %s,\n",
+                o.shape.c_str(), o.threads, o.prompt, o.decode, o.repeat, o.exact ? "true" : "false");
+    std::printf("  \"parameters\": %llu, \"weight_bytes_per_token\": %llu, \"host_bytes\": %llu, \"load_seconds\": %.3f,\n",
+                static_cast<unsigned long long>(run.files().parameters()), static_cast<unsigned long long>(run.files().bytes_per_token()),
+                static_cast<unsigned long long>(run.info().host_bytes), run.load_seconds());
+    std::printf("  \"prefill_tokens_per_s\": %.3f, \"prefill_tokens_per_s_median\": %.3f,\n", s.prefill_best, s.prefill_median);
+    std::printf("  \"decode_tokens_per_s\": %.3f, \"decode_tokens_per_s_median\": %.3f,\n", s.decode_best, s.decode_median);
+    std::printf("  \"read_bandwidth_gb_s\": %.3f, \"bandwidth_ratio\": %.4f, \"bandwidth_ratio_median\": %.4f,\n", s.bandwidth, s.ratio,
+                s.ratio_median);
+    std::printf("  \"bandwidth_buffer_bytes\": %llu, \"turns\": [", static_cast<unsigned long long>(run.buffer_bytes()));
+    for (size_t i = 0; i < turns.size(); i++)
+        std::printf("%s\n    {\"prefill_tokens_per_s\": %.3f, \"decode_tokens_per_s\": %.3f, \"read_bandwidth_gb_s\": [%.3f, %.3f]}",
+                    i ? "," : "", turns[i].prefill, turns[i].decode, turns[i].before, turns[i].after);
+    std::printf("\n  ]\n}\n");
+}
+
+void print_table(const Options& o, const Run& run, const std::vector<Turn>& turns, const Summary& s) {
+    std::printf("%s, %u threads, %s; %.1f M parameters, %.4f GB of weights a token; loaded in %.2f s\n", o.shape.c_str(), o.threads,
+                run.device(), static_cast<double>(run.files().parameters()) * 1e-6,
+                static_cast<double>(run.files().bytes_per_token()) * 1e-9, run.load_seconds());
+    std::printf("%-8s %14s %14s %18s %8s\n", "", "prefill t/s", "decode t/s", "read GB/s", "ratio");
+    const double gb = static_cast<double>(run.files().bytes_per_token()) * 1e-9;
+    for (size_t i = 0; i < turns.size(); i++)
+        std::printf("turn %-3zu %14.1f %14.2f %9.1f %8.1f %8.3f\n", i + 1, turns[i].prefill, turns[i].decode, turns[i].before,
+                    turns[i].after, turns[i].decode * gb / turns[i].bandwidth());
+    std::printf("%-8s %14.1f %14.2f %18.1f %8.3f\n", "best", s.prefill_best, s.decode_best, s.bandwidth, s.ratio);
+    std::printf("%-8s %14.1f %14.2f %18s %8.3f\n", "median", s.prefill_median, s.decode_median, "", s.ratio_median);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Options options;
+    CLI::App app{"Speed of random models: prefill and decode tokens a second, and the share of memory bandwidth that decode reaches"};
+    app.add_option("--shape", options.shape, "tiny, 1b or 7b")->check(CLI::IsMember({"tiny", "1b", "7b"}))->capture_default_str();
+    app.add_option("--threads", options.threads, "threads, the caller's included")->check(CLI::Range(1, 256))->capture_default_str();
+    app.add_option("--prompt", options.prompt, "tokens of the prompt")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+    app.add_option("--decode", options.decode, "tokens generated")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+    app.add_option("--context", options.context, "the session's context, at least prompt + decode (the default)");
+    app.add_option("--repeat", options.repeat, "measured turns, after one to warm up")->check(CLI::Range(1, 1000))->capture_default_str();
+    app.add_option("--layers", options.layers, "other than the shape's");
+    app.add_option("--vocab", options.vocab, "other than the shape's");
+    app.add_option("--buffer", options.buffer_mib, "MiB that the bandwidth is read from; default 1024, or 256 where memory is short");
+    app.add_flag("--exact", options.exact, "the reference path: float activations and cache");
+    app.add_flag("--json", options.json, "one JSON object instead of a table");
+    CLI11_PARSE(app, argc, argv);
+
+    Run run(options);
+    const std::vector<Turn> turns = run.measure();
+    const Summary summary = summarise(turns, static_cast<double>(run.files().bytes_per_token()));
+    (options.json ? print_json : print_table)(options, run, turns, summary);
+    return 0;
+}

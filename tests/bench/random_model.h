@@ -1,0 +1,216 @@
+// A Llama of any size with random GPTQ weights, as the files of a model's folder that exist nowhere: each byte is computed when it is read.
+#pragma once
+#include <pith/env.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bench {
+
+struct Shape {
+    uint64_t layers, hidden, heads, kv_heads, ffn, vocab;
+    bool tied;
+};
+
+inline const Shape* find_shape(std::string_view name) {
+    static constexpr Shape kTiny{12, 768, 12, 12, 2048, 32000, false};
+    static constexpr Shape k1b{16, 2048, 32, 8, 8192, 128256, true};
+    static constexpr Shape k7b{32, 4096, 32, 32, 11008, 32000, false};
+    return name == "tiny" ? &kTiny : name == "1b" ? &k1b : name == "7b" ? &k7b : nullptr;
+}
+
+class RandomModel {
+public:
+    explicit RandomModel(const Shape& shape, uint64_t context) : shape_(shape) {
+        add_tensors();
+        write_header();
+        write_config(context);
+    }
+    RandomModel(const RandomModel&) = delete;
+
+    pith_files files() {
+        return {sizeof(pith_files), this,
+                [](void* user, const char* name, void** file, uint64_t* size) {
+                    return static_cast<RandomModel*>(user)->open(name, file, size);
+                },
+                [](void* user, void* file, uint64_t offset, void* to, size_t size) {
+                    return static_cast<RandomModel*>(user)->read(file, offset, static_cast<char*>(to), size);
+                },
+                [](void*, void*) {}};
+    }
+    // Bytes of the file's weights that one token needs: all but the embedding, of which it reads one row, unless that is the head too; and
+    // without g_idx, which says nothing here.
+    uint64_t bytes_per_token() const { return bytes_per_token_; }
+    uint64_t parameters() const { return parameters_; }
+
+private:
+    static constexpr uint64_t kGroup = 128;
+    enum class Fill { Codes, Zeros, Scales, Groups, Ones, Halves };
+    struct Tensor {
+        std::string name;
+        const char* type;
+        uint64_t rows, columns;  // rows 0: one axis
+        Fill fill;
+        uint64_t pattern;  // what Scales and Halves are made from
+        uint64_t start, bytes;
+    };
+
+    static uint64_t repeat(uint64_t half) { return half * 0x0001000100010001u; }
+    static uint64_t mix(uint64_t x) {
+        x += 0x9e3779b97f4a7c15u;
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+        return x ^ (x >> 31);
+    }
+    // The bits of a normal float16 near `value`, the low seven zero, so that noise can be added.
+    static uint64_t half_near(double value) {
+        int exponent;
+        const double mantissa = std::frexp(value, &exponent);  // 0.5 .. 1
+        return static_cast<uint64_t>(exponent + 14) << 10 | (static_cast<uint64_t>((2 * mantissa - 1) * 8) << 7);
+    }
+
+    void add(const std::string& name, const char* type, uint64_t rows, uint64_t columns, Fill fill, uint64_t pattern = 0) {
+        const uint64_t elements = (rows ? rows : 1) * columns, bytes = elements * (std::string_view(type) == "F16" ? 2 : 4);
+        tensors_.push_back({name, type, rows, columns, fill, pattern, data_bytes_, bytes});
+        data_bytes_ += (bytes + 7) & ~uint64_t{7};
+        if (name != "model.embed_tokens.weight" && fill != Fill::Groups) bytes_per_token_ += bytes;
+        parameters_ += fill == Fill::Codes ? elements * 8 : fill == Fill::Ones || fill == Fill::Halves ? elements : 0;
+    }
+    void add_linear(const std::string& name, uint64_t inputs, uint64_t outputs) {
+        const uint64_t groups = (inputs + kGroup - 1) / kGroup;
+        // Codes less 8 spread by 4.6, so that this keeps the spread of the activations.
+        const double scale = 1 / (4.6 * std::sqrt(static_cast<double>(inputs)));
+        add(name + ".qweight", "I32", inputs / 8, outputs, Fill::Codes);
+        add(name + ".qzeros", "I32", groups, outputs / 8, Fill::Zeros);
+        add(name + ".scales", "F16", groups, outputs, Fill::Scales, half_near(scale));
+        add(name + ".g_idx", "I32", 0, inputs, Fill::Groups);
+    }
+    void add_tensors() {
+        const uint64_t head = shape_.hidden / shape_.heads, kv = head * shape_.kv_heads;
+        add("model.embed_tokens.weight", "F16", shape_.vocab, shape_.hidden, Fill::Halves, 9);  // 2^-6 to 2^-5
+        for (uint64_t i = 0; i < shape_.layers; i++) {
+            const std::string layer = "model.layers." + std::to_string(i) + ".";
+            add(layer + "input_layernorm.weight", "F16", 0, shape_.hidden, Fill::Ones);
+            add_linear(layer + "self_attn.q_proj", shape_.hidden, shape_.hidden);
+            add_linear(layer + "self_attn.k_proj", shape_.hidden, kv);
+            add_linear(layer + "self_attn.v_proj", shape_.hidden, kv);
+            add_linear(layer + "self_attn.o_proj", shape_.hidden, shape_.hidden);
+            add(layer + "post_attention_layernorm.weight", "F16", 0, shape_.hidden, Fill::Ones);
+            add_linear(layer + "mlp.gate_proj", shape_.hidden, shape_.ffn);
+            add_linear(layer + "mlp.up_proj", shape_.hidden, shape_.ffn);
+            add_linear(layer + "mlp.down_proj", shape_.ffn, shape_.hidden);
+        }
+        add("model.norm.weight", "F16", 0, shape_.hidden, Fill::Ones);
+        if (shape_.tied)
+            bytes_per_token_ += tensors_[0].bytes;
+        else
+            add("lm_head.weight", "F16", shape_.vocab, shape_.hidden, Fill::Halves, 9);
+    }
+    void write_header() {
+        std::string json = "{";
+        for (const Tensor& t : tensors_) {
+            const std::string shape = t.rows ? std::to_string(t.rows) + "," + std::to_string(t.columns) : std::to_string(t.columns);
+            json += (json.size() > 1 ? ",\"" : "\"") + t.name + "\":{\"dtype\":\"" + t.type + "\",\"shape\":[" + shape +
+                    "],\"data_offsets\":[" + std::to_string(t.start) + "," + std::to_string(t.start + t.bytes) + "]}";
+        }
+        json += "}";
+        json.append((8 - json.size() % 8) % 8, ' ');
+        for (int i = 0; i < 8; i++) header_.push_back(static_cast<char>(json.size() >> (8 * i) & 255));
+        header_ += json;
+    }
+    void write_config(uint64_t context) {
+        const auto field = [&](const char* name, uint64_t value) {
+            config_ += "\"" + std::string(name) + "\":" + std::to_string(value) + ",";
+        };
+        config_ = "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_act\":\"silu\",";
+        field("hidden_size", shape_.hidden);
+        field("intermediate_size", shape_.ffn);
+        field("num_hidden_layers", shape_.layers);
+        field("num_attention_heads", shape_.heads);
+        field("num_key_value_heads", shape_.kv_heads);
+        field("vocab_size", shape_.vocab);
+        field("max_position_embeddings", std::max<uint64_t>(context, 4096));
+        config_ += "\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,\"torch_dtype\":\"float16\",\"tie_word_embeddings\":";
+        config_ += shape_.tied ? "true" : "false";
+        config_ +=
+            ",\"quantization_config\":{\"bits\":4,\"group_size\":128,\"desc_act\":false,\"sym\":true,\"lm_head\":false,"
+            "\"quant_method\":\"gptq\",\"checkpoint_format\":\"gptq\"}}";
+    }
+
+    int32_t open(std::string_view name, void** file, uint64_t* size) {
+        const size_t slash = name.rfind('/');
+        if (slash != name.npos) name = name.substr(slash + 1);
+        if (name != "config.json" && name != "model.safetensors") return 2;
+        *file = name == "config.json" ? &config_ : &header_;
+        *size = name == "config.json" ? config_.size() : header_.size() + data_bytes_;
+        return 0;
+    }
+    int32_t read(const void* file, uint64_t offset, char* to, size_t size) const {
+        const std::string& text = *static_cast<const std::string*>(file);
+        if (offset < text.size()) {
+            const size_t part = std::min<size_t>(size, text.size() - offset);
+            std::memcpy(to, text.data() + offset, part);
+            offset += part;
+            to += part;
+            size -= part;
+        }
+        if (size == 0) return 0;
+        if (&text == &config_ || offset - text.size() > data_bytes_ || size > data_bytes_ - (offset - text.size())) return 5;
+        generate(offset - text.size(), to, size);
+        return 0;
+    }
+    void generate(uint64_t offset, char* to, size_t size) const {
+        auto t = std::upper_bound(tensors_.begin(), tensors_.end(), offset, [](uint64_t at, const Tensor& x) { return at < x.start; }) - 1;
+        for (; size; t++) {
+            const uint64_t end = t + 1 == tensors_.end() ? data_bytes_ : (t + 1)->start;
+            const size_t part = static_cast<size_t>(std::min<uint64_t>(size, end - offset));
+            fill(*t, offset - t->start, to, part);
+            offset += part;
+            to += part;
+            size -= part;
+        }
+    }
+    // Bytes [offset, offset + size) of a tensor, eight at a time.
+    static void fill(const Tensor& t, uint64_t offset, char* to, size_t size) {
+        while (size) {
+            const uint64_t word = word_of(t, offset / 8);
+            const size_t skip = offset % 8, part = std::min<size_t>(size, 8 - skip);
+            if (part == 8)
+                std::memcpy(to, &word, 8);
+            else
+                std::memcpy(to, reinterpret_cast<const char*>(&word) + skip, part);
+            offset += part;
+            to += part;
+            size -= part;
+        }
+    }
+    static uint64_t word_of(const Tensor& t, uint64_t index) {
+        const uint64_t random = mix(t.start + index);
+        switch (t.fill) {
+            case Fill::Codes:
+                return random;
+            case Fill::Zeros:
+                return 0x7777777777777777u;  // 8, as the format stores it
+            case Fill::Scales:
+                return repeat(t.pattern) + (random & repeat(0x7f));
+            case Fill::Groups:
+                return (2 * index / kGroup) | ((2 * index + 1) / kGroup) << 32;
+            case Fill::Ones:
+                return repeat(0x3c00);
+            default:
+                return (random & repeat(0x83ff)) | repeat(t.pattern << 10);
+        }
+    }
+
+    Shape shape_;
+    std::vector<Tensor> tensors_;
+    std::string header_, config_;
+    uint64_t data_bytes_ = 0, bytes_per_token_ = 0, parameters_ = 0;
+};
+
+}  // namespace bench
