@@ -1,0 +1,19 @@
+#!/bin/sh
+# The one test command: installs what is missing, builds, runs every test. Ends with CTest's summary.
+set -eu
+cd "$(dirname "$0")/.."
+. lib/cmake/packages.sh
+need_tool g++ g++
+need_tool cmake cmake
+need_tool ninja ninja-build
+need_tool pkg-config pkg-config
+need_tool clang clang
+need_tool doxygen doxygen
+need_header utf8proc.h libutf8proc-dev
+need_header catch2/catch.hpp catch2/catch_test_macros.hpp catch2
+need_header CLI/CLI.hpp libcli11-dev
+install_missing
+
+cmake --preset release -DPITH_BUILD_TESTS=ON -DPITH_BUILD_EXAMPLES=ON
+cmake --build --preset release
+exec ctest --preset release -j 2
