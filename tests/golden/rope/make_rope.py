@@ -59,7 +59,8 @@ def main():
             frequencies, scale = LlamaRotaryEmbedding.compute_default_rope_parameters(config)
         else:
             frequencies, scale = ROPE_INIT_FUNCTIONS[kind](config, "cpu", seq_len=context or None)
-        out.append({"name": name, "config": {**sizes, **members}, "context": context or config.max_position_embeddings,
+        text = {"architectures": ["LlamaForCausalLM"], "vocab_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, **sizes, **members}
+        out.append({"name": name, "config": json.dumps(text), "context": context or config.max_position_embeddings,
                     "scale": scale, "inverse": [float(f"{x:.9g}") for x in frequencies.tolist()]})
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rope.json")
     with open(path, "w") as file:
