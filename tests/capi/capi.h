@@ -125,7 +125,13 @@ static int32_t capi_open(void* user, const char* name, void** file, uint64_t* si
             return -1;
         }
         fseek(f->file, 0, SEEK_END);
-        f->size = patched ? patch->size : (uint64_t)ftell(f->file);
+        f->size = (uint64_t)ftell(f->file);
+        if (f->size >> 48) { /* a folder */
+            fclose(f->file);
+            free(f);
+            return -1;
+        }
+        if (patched) f->size = patch->size;
     }
     patch->open_files++;
     *file = f;

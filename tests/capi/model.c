@@ -110,14 +110,14 @@ static void test_bad_files(void) {
     expect_open("config.json", CONFIG("LlamaForCausalLM", "512", ", \"rope_scaling\": {\"rope_type\": \"spiral\", \"factor\": 2.0}"), 0, 0,
                 PITH_E_UNSUPPORTED, "spiral");
     expect_open("config.json", CONFIG("LlamaForCausalLM", "512", ", \"quantization_config\": {\"quant_method\": \"awq\", \"bits\": 4}"), 0, 0,
-                PITH_OK, ""); /* quantize_config.json comes first, and says gptq */
+                PITH_E_UNSUPPORTED, "awq");
     expect_open("quantize_config.json", "{\"bits\": 3, \"group_size\": 128, \"quant_method\": \"gptq\"}", 0, 0, PITH_E_UNSUPPORTED, "bits");
     expect_open("quantize_config.json", "{\"bits\": 4, \"group_size\": 128, \"quant_method\": \"gptq\", \"checkpoint_format\": \"marlin\"}", 0, 0,
                 PITH_E_UNSUPPORTED, "marlin");
     expect_open("model-00002-of-00002.safetensors", NULL, 0, 1, PITH_E_IO, "model-00002-of-00002.safetensors");
     expect_open("model-00002-of-00002.safetensors", NULL, 5000000, 0, PITH_E_FORMAT, "model-00002-of-00002.safetensors");
     expect_open("model-00002-of-00002.safetensors", NULL, 7, 0, PITH_E_FORMAT, "model-00002-of-00002.safetensors");
-    expect_open("model.safetensors.index.json", "{\"weight_map\": {\"a\": \"../x.safetensors\"}}", 0, 0, PITH_E_FORMAT, "../x.safetensors");
+    expect_open("model.safetensors.index.json", "{\"weight_map\": {\"a\": \"../x.safetensors\"}}", 0, 0, PITH_E_FORMAT, "tensor a");
     expect_open("model.safetensors.index.json", "[]", 0, 0, PITH_E_FORMAT, "model.safetensors.index.json");
 }
 

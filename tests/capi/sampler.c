@@ -83,7 +83,7 @@ static void test_errors(void) {
     EXPECT(pith_sampler_sample(NULL, logits, 2, &token, &error), PITH_E_ARGUMENT, "sampler is NULL");
     EXPECT(pith_sampler_sample(sampler, NULL, 2, &token, &error), PITH_E_ARGUMENT, "logits is NULL");
     EXPECT(pith_sampler_sample(sampler, logits, 2, NULL, &error), PITH_E_ARGUMENT, "token is NULL");
-    EXPECT(pith_sampler_sample(sampler, logits, 0, &token, &error), PITH_E_NUMERIC, "");
+    EXPECT(pith_sampler_sample(sampler, logits, 0, &token, &error), PITH_E_ARGUMENT, "count is 0");
     logits[0] = nan;
     EXPECT(pith_sampler_sample(sampler, logits, 2, &token, &error), PITH_E_NUMERIC, "NaN");
     logits[0] = logits[1] = nothing;
