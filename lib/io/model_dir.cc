@@ -111,7 +111,9 @@ pith_status ModelDir::make_shards(std::span<const char* const> names, pith_error
 
 pith_status ModelDir::read_index(std::string_view text, pith_error* error) {
     const Json* root = nullptr;
-    PITH_TRY(json_parse(text, kIndexName, arena_, &root, error));  // index_ keeps pointers into it
+    JsonLimits limits;
+    limits.values = text.size() / 8 + 64;                                  // an entry takes 18 bytes at least
+    PITH_TRY(json_parse(text, kIndexName, arena_, &root, error, limits));  // index_ keeps pointers into it
     const Json* map = root->find("weight_map");
     if (!map || !map->is(Json::Object) || map->size == 0)
         return fail(error, PITH_E_FORMAT, "%s: weight_map: expected an object with members", kIndexName);

@@ -7,8 +7,6 @@
 namespace pith {
 namespace {
 
-constexpr uint64_t kMaxConfigBytes = 16 << 20;
-
 // What differs between the architectures when config.json is silent: the defaults of their first implementations.
 struct Architecture {
     std::string_view name, model_type;
@@ -213,7 +211,7 @@ pith_status read_config(const Files& files, const Allocator& allocator, const ch
         return fail(error, PITH_E_UNSUPPORTED, "%s: a file, expected a folder with config.json and model.safetensors", path);
     PITH_TRY(status);
     const Json* root = nullptr;
-    PITH_TRY(json_parse({text.data(), text.size()}, name, scratch, &root, error));
+    PITH_TRY(json_parse({text.data(), text.size()}, name, scratch, &root, error, kConfigLimits));
     if (!root->is(Json::Object)) return fail(error, PITH_E_FORMAT, "%s: expected an object", name);
     text.reset();
 

@@ -44,8 +44,8 @@ pith_status choose_group(const ModelFile& model, Linear* linear, pith_error* err
         linear->group = group;
         return PITH_OK;
     }
-    return fail(error, PITH_E_FORMAT, "tensor %s: %u groups of %u inputs fit neither group_size %u nor another", linear->scales.name,
-                groups, cols, said);
+    return fail(error, PITH_E_UNSUPPORTED, "tensor %s: %u groups of %u inputs fit neither group_size %u nor another multiple of 32",
+                linear->scales.name, groups, cols, said);
 }
 
 enum class Zeros { Sevens, Eights, Mixed };

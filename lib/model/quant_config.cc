@@ -4,8 +4,6 @@
 namespace pith {
 namespace {
 
-constexpr uint64_t kMaxConfigBytes = 16 << 20;
-
 const Json* either(const Fields& fields, const char* first, const char* second, const char* third, const char** key) {
     for (const char* name : {first, second, third}) {
         *key = name;
@@ -88,7 +86,7 @@ pith_status read_quant_config(const Files& files, Arena& scratch, const char* pa
         PITH_TRY(read_optional_file(files, name, kMaxConfigBytes, &text, &found, config.error));
         if (!found) continue;
         const Json* root = nullptr;
-        PITH_TRY(json_parse({text.data(), text.size()}, name, scratch, &root, config.error));
+        PITH_TRY(json_parse({text.data(), text.size()}, name, scratch, &root, config.error, kConfigLimits));
         if (!root->is(Json::Object)) return fail(config.error, PITH_E_FORMAT, "%s: expected an object", name);
         return read({root, name, "", config.error}, quant);
     }

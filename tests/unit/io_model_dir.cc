@@ -94,7 +94,8 @@ TEST_CASE("model folder: hostile indexes") {
         const char* message;
     };
     const auto map = [](const string& entries) { return "{\"weight_map\":{" + entries + "}}"; };
-    string many;
+    string many, dense = "0";
+    for (int i = 0; i < 1000; i++) dense += ",0";
     for (int i = 0; i < 1025; i++) many += (i ? ",\"" : "\"") + std::to_string(i) + "\":\"" + std::to_string(i) + ".safetensors\"";
     const Case cases[] = {
         {"empty", "", PITH_E_FORMAT, "model.safetensors.index.json: line 1"},
@@ -122,6 +123,7 @@ TEST_CASE("model folder: hostile indexes") {
         {"tensor in two shards", map(R"("a":"s1.safetensors","c":"s3.safetensors")"), PITH_E_FORMAT,
          "tensor a is in both s1.safetensors and s3.safetensors"},
         {"broken shard", map(R"("a":"s1.safetensors","c":"s4.safetensors")"), PITH_E_FORMAT, "m/s4.safetensors: too short"},
+        {"dense values", "{\"x\":[" + dense + "]}", PITH_E_LIMIT, "too many values"},
         {"too many shards", map(many), PITH_E_LIMIT, "1025 files"},
     };
     for (const Case& c : cases) {

@@ -317,6 +317,17 @@ TEST_CASE("config: a missing folder and a file in its place") {
     CHECK(r.message().find("m: a file, expected a folder") == 0);
 }
 
+TEST_CASE("config: a hostile size costs a bounded amount of memory") {
+    string zeros = "0";
+    for (int i = 0; i < 1 << 20; i++) zeros += ",0";
+    Read r;
+    r.files["m/config.json"] = llama("\"x\":[" + zeros + "]");
+    CHECK(r.run() == PITH_E_LIMIT);
+    CHECK(r.memory.peak < 100u << 20);
+    r.files["m/config.json"] = string((16 << 20) + 1, ' ');
+    CHECK(r.run() == PITH_E_LIMIT);
+}
+
 TEST_CASE("config: failed calls and allocations") {
     for (long k = 0;; k++) {
         Read r;
