@@ -14,6 +14,21 @@
 namespace pith::kernels {
 namespace {
 
+#if defined(__GNUC__) || defined(__clang__)
+#    define PITH_KERNEL_INLINE __attribute__((always_inline))
+#else
+#    define PITH_KERNEL_INLINE
+#endif
+
+// f(0) ... f(kCount - 1), unrolled before anything else is optimised: else GCC 12 keeps arrays of registers in memory.
+template <int kCount, int kFirst = 0, class F>
+PITH_KERNEL_INLINE inline void unroll(const F& f) {
+    if constexpr (kFirst < kCount) {
+        f(kFirst);
+        unroll<kCount, kFirst + 1>(f);
+    }
+}
+
 inline size_t align_64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 inline uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 inline uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }

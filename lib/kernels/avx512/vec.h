@@ -105,36 +105,61 @@ inline uint32_t reduce_max(Ints a) { return _mm512_reduce_max_epu32(a.v); }
 inline Ints round(Vec x) { return {_mm512_cvt_roundps_epi32(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline void store_int8(int8_t* to, Ints a, uint32_t n) { _mm512_mask_cvtepi32_storeu_epi8(to, first(n), a.v); }
 
+// Four activations to every lane, straight from memory.
+inline __m512i quad(const int8_t* at) {
+    int32_t bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    return _mm512_set1_epi32(bytes);
+}
+
+template <int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void dots_octet(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles],
+                                          const int8_t* const (&q)[kTokens], uint32_t o) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i low[kTiles], high[kTiles];
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        const __m512i both = _mm512_load_si512(codes[i] + o * 64);
+        low[i] = _mm512_and_si512(both, mask);
+        high[i] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+    });
+    unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+        const __m512i first = quad(q[t] + o * 8);
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][t].v = _mm512_dpbusd_epi32(dot[i][t].v, low[i], first); });
+    });
+    unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+        const __m512i second = quad(q[t] + o * 8 + 4);
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][t].v = _mm512_dpbusd_epi32(dot[i][t].v, high[i], second); });
+    });
+}
+
 // dot[i][t] += codes of tile i times the int8 activations of token t.
 template <int kTiles, int kTokens>
-inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens], uint32_t octets) {
-    const __m512i mask = _mm512_set1_epi8(15);
-    __m512i high_dot[kTiles][kTokens];
-    for (int i = 0; i < kTiles; i++) {
-        for (int t = 0; t < kTokens; t++) high_dot[i][t] = _mm512_setzero_si512();
+PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens],
+                                    uint32_t octets) {
+    uint32_t o = 0;
+    if (octets == 8) {
+        unroll<8>([&](int i) PITH_KERNEL_INLINE { dots_octet(dot, codes, q, static_cast<uint32_t>(i)); });
+    } else {
+        for (; o < octets; o++) dots_octet(dot, codes, q, o);
     }
+}
+
+// One token: two chains a tile hide the latency of the sums.
+template <int kTiles>
+inline void dots(Ints (&dot)[kTiles][1], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[1], uint32_t octets) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i sum[kTiles];
+    for (int i = 0; i < kTiles; i++) sum[i] = _mm512_setzero_si512();
     for (uint32_t o = 0; o < octets; o++) {
-        __m512i low[kTiles], high[kTiles];
+        const __m512i first = quad(q[0] + o * 8), second = quad(q[0] + o * 8 + 4);
         for (int i = 0; i < kTiles; i++) {
             const __m512i both = _mm512_load_si512(codes[i] + o * 64);
-            if constexpr (kTokens == 1) prefetch(codes[i] + o * 64 + Tune::kPrefetch);
-            low[i] = _mm512_and_si512(both, mask);
-            high[i] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
-        }
-        for (int t = 0; t < kTokens; t++) {
-            int32_t quad[2];
-            memcpy(quad, q[t] + o * 8, sizeof quad);
-            const __m512i low_q = _mm512_set1_epi32(quad[0]), high_q = _mm512_set1_epi32(quad[1]);
-            for (int i = 0; i < kTiles; i++) {
-                dot[i][t].v = _mm512_dpbusd_epi32(dot[i][t].v, low[i], low_q);
-                __m512i& second = kTokens == 1 ? high_dot[i][t] : dot[i][t].v;  // one token: two chains hide the latency
-                second = _mm512_dpbusd_epi32(second, high[i], high_q);
-            }
+            prefetch(codes[i] + o * 64 + Tune::kPrefetch);
+            dot[i][0].v = _mm512_dpbusd_epi32(dot[i][0].v, _mm512_and_si512(both, mask), first);
+            sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(_mm512_srli_epi16(both, 4), mask), second);
         }
     }
-    if constexpr (kTokens == 1) {
-        for (int i = 0; i < kTiles; i++) dot[i][0].v = _mm512_add_epi32(dot[i][0].v, high_dot[i][0]);
-    }
+    for (int i = 0; i < kTiles; i++) dot[i][0].v = _mm512_add_epi32(dot[i][0].v, sum[i]);
 }
 
 }  // namespace

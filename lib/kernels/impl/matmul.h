@@ -27,6 +27,16 @@ struct Job {
     }
 };
 
+template <int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void clear(Vec (&sum)[kTiles][kTokens]) {
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { sum[i][t] = zero(); }); });
+}
+template <int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void store_all(const Job& job, uint32_t token, uint32_t tile, const Vec (&sum)[kTiles][kTokens]) {
+    unroll<kTiles>(
+        [&](int i) PITH_KERNEL_INLINE { unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { job.store(token + t, tile + i, sum[i][t]); }); });
+}
+
 template <Type kType>
 inline Vec load_element(const uint8_t* at) {
     if constexpr (kType == Type::F32)
@@ -45,25 +55,21 @@ struct Dense {
         const uint8_t* w[kTiles];
         const float* x[kTokens];
         Vec sum[kTiles][kTokens];
-        for (int i = 0; i < kTiles; i++) w[i] = job.tile(tile + i);
-        for (int t = 0; t < kTokens; t++) x[t] = job.x.x + (token + t) * job.x.x_stride;
-        for (int i = 0; i < kTiles; i++) {
-            for (int t = 0; t < kTokens; t++) sum[i][t] = zero();
-        }
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { w[i] = job.tile(tile + i); });
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { x[t] = job.x.x + (token + t) * job.x.x_stride; });
+        clear(sum);
         for (size_t k = 0; k < job.w.cols; k++) {
             Vec weights[kTiles];
-            for (int i = 0; i < kTiles; i++) {
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
                 weights[i] = load_element<kType>(w[i] + k * kStep);
                 if constexpr (kTokens == 1) prefetch(w[i] + k * kStep + Tune::kPrefetch);
-            }
-            for (int t = 0; t < kTokens; t++) {
+            });
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
                 const Vec value = set1(x[t][k]);
-                for (int i = 0; i < kTiles; i++) sum[i][t] = fma(weights[i], value, sum[i][t]);
-            }
+                unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { sum[i][t] = fma(weights[i], value, sum[i][t]); });
+            });
         }
-        for (int i = 0; i < kTiles; i++) {
-            for (int t = 0; t < kTokens; t++) job.store(token + t, tile + i, sum[i][t]);
-        }
+        store_all(job, token, tile, sum);
     }
 };
 
@@ -75,46 +81,50 @@ inline Ints q4_zeros(const Job& job, const uint8_t* tile, uint32_t group) {
     return job.w.asymmetric ? load_bytes(tile + job.q4.zeros + group * kTileRows) : set1_int(8);
 }
 
+// sum += part * scale of the group
+template <int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void add_scaled(const Job& job, uint32_t tile, uint32_t group, const Vec (&part)[kTiles][kTokens],
+                                          Vec (&sum)[kTiles][kTokens]) {
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        const Vec scale = q4_scales(job, job.tile(tile + i), group);
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { sum[i][t] = fma(part[i][t], scale, sum[i][t]); });
+    });
+}
+
 // Float activations: scale * sum of (q - z) * x, a group at a time.
 struct Q4Exact {
     template <int kTiles, int kTokens>
     static void run(const Job& job, uint32_t token, uint32_t tile) {
         const float* x[kTokens];
         Vec sum[kTiles][kTokens];
-        for (int t = 0; t < kTokens; t++) x[t] = job.x.x + (token + t) * job.x.x_stride;
-        for (int i = 0; i < kTiles; i++) {
-            for (int t = 0; t < kTokens; t++) sum[i][t] = zero();
-        }
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { x[t] = job.x.x + (token + t) * job.x.x_stride; });
+        clear(sum);
         for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
             const uint32_t end = smaller(column + job.w.group, job.w.cols);
             Vec part[kTiles][kTokens];
             Vec zeros[kTiles];
-            for (int i = 0; i < kTiles; i++) {
-                zeros[i] = to_float(q4_zeros(job, job.tile(tile + i), group));
-                for (int t = 0; t < kTokens; t++) part[i][t] = zero();
-            }
+            clear(part);
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { zeros[i] = to_float(q4_zeros(job, job.tile(tile + i), group)); });
             for (; column < end; column += 8) {
-                for (int i = 0; i < kTiles; i++) {
-                    const Ints codes = load_ints(job.tile(tile + i) + job.q4.codes + size_t{column} * 8);
-                    octet<0, kTokens>(codes, zeros[i], x, column, part[i]);
-                }
+                Ints codes[kTiles];
+                unroll<kTiles>([&](int i)
+                                   PITH_KERNEL_INLINE { codes[i] = load_ints(job.tile(tile + i) + job.q4.codes + size_t{column} * 8); });
+                octet<0>(codes, zeros, x, column, part);
             }
-            for (int i = 0; i < kTiles; i++) {
-                const Vec scale = q4_scales(job, job.tile(tile + i), group);
-                for (int t = 0; t < kTokens; t++) sum[i][t] = fma(part[i][t], scale, sum[i][t]);
-            }
+            add_scaled(job, tile, group, part, sum);
         }
-        for (int i = 0; i < kTiles; i++) {
-            for (int t = 0; t < kTokens; t++) job.store(token + t, tile + i, sum[i][t]);
-        }
+        store_all(job, token, tile, sum);
     }
 
 private:
-    template <int kColumn, int kTokens>
-    static void octet(const Ints& codes, const Vec& zeros, const float* const (&x)[kTokens], uint32_t column, Vec (&part)[kTokens]) {
-        const Vec weight = sub(to_float(nibble<8 * (kColumn & 3) + (kColumn & 4)>(codes)), zeros);
-        for (int t = 0; t < kTokens; t++) part[t] = fma(weight, set1(x[t][column + kColumn]), part[t]);
-        if constexpr (kColumn < 7) octet<kColumn + 1, kTokens>(codes, zeros, x, column, part);
+    template <int kColumn, int kTiles, int kTokens>
+    PITH_KERNEL_INLINE static void octet(const Ints (&codes)[kTiles], const Vec (&zeros)[kTiles], const float* const (&x)[kTokens],
+                                         uint32_t column, Vec (&part)[kTiles][kTokens]) {
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+            const Vec weight = sub(to_float(nibble<8 * (kColumn & 3) + (kColumn & 4)>(codes[i])), zeros[i]);
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { part[i][t] = fma(weight, set1(x[t][column + kColumn]), part[i][t]); });
+        });
+        if constexpr (kColumn < 7) octet<kColumn + 1>(codes, zeros, x, column, part);
     }
 };
 
@@ -125,49 +135,41 @@ struct Q4Fast {
         const uint8_t* codes[kTiles];
         const int8_t* q[kTokens];
         Vec sum[kTiles][kTokens];
-        for (int i = 0; i < kTiles; i++) codes[i] = job.tile(tile + i) + job.q4.codes;
-        for (int t = 0; t < kTokens; t++) q[t] = job.x.q + (token + t) * job.x.q_stride;
-        for (int i = 0; i < kTiles; i++) {
-            for (int t = 0; t < kTokens; t++) sum[i][t] = zero();
-        }
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] = job.tile(tile + i) + job.q4.codes; });
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { q[t] = job.x.q + (token + t) * job.x.q_stride; });
+        clear(sum);
         size_t block = token * job.x.block_stride;
         for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
             const uint32_t end = smaller(column + job.w.group, job.w.cols);
             Vec part[kTiles][kTokens];
-            for (int i = 0; i < kTiles; i++) {
-                for (int t = 0; t < kTokens; t++) part[i][t] = zero();
-            }
+            clear(part);
             for (; column < end; block++) {
                 const uint32_t columns = smaller(job.block, end - column);
                 one_block<kTiles, kTokens>(job, tile, group, columns / 8, codes, q, block, part);
                 column += columns;
-                for (int i = 0; i < kTiles; i++) codes[i] += size_t{columns} * 8;
-                for (int t = 0; t < kTokens; t++) q[t] += columns;
+                unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] += size_t{columns} * 8; });
+                unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { q[t] += columns; });
             }
-            for (int i = 0; i < kTiles; i++) {
-                const Vec scale = q4_scales(job, job.tile(tile + i), group);
-                for (int t = 0; t < kTokens; t++) sum[i][t] = fma(part[i][t], scale, sum[i][t]);
-            }
+            add_scaled(job, tile, group, part, sum);
         }
-        for (int i = 0; i < kTiles; i++) {
-            for (int t = 0; t < kTokens; t++) job.store(token + t, tile + i, sum[i][t]);
-        }
+        store_all(job, token, tile, sum);
     }
 
 private:
     template <int kTiles, int kTokens>
-    static void one_block(const Job& job, uint32_t tile, uint32_t group, uint32_t octets, const uint8_t* const (&codes)[kTiles],
-                          const int8_t* const (&q)[kTokens], size_t block, Vec (&part)[kTiles][kTokens]) {
+    PITH_KERNEL_INLINE static void one_block(const Job& job, uint32_t tile, uint32_t group, uint32_t octets,
+                                             const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens], size_t block,
+                                             Vec (&part)[kTiles][kTokens]) {
         Ints dot[kTiles][kTokens];
-        for (int i = 0; i < kTiles; i++) {
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
             const Ints zeros = q4_zeros(job, job.tile(tile + i), group);
-            for (int t = 0; t < kTokens; t++) dot[i][t] = times(zeros, job.x.sum[block + t * job.x.block_stride]);
-        }
-        dots<kTiles, kTokens>(dot, codes, q, octets);
-        for (int t = 0; t < kTokens; t++) {
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { dot[i][t] = times(zeros, job.x.sum[block + t * job.x.block_stride]); });
+        });
+        dots(dot, codes, q, octets);
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
             const Vec scale = set1(job.x.scale[block + t * job.x.block_stride]);
-            for (int i = 0; i < kTiles; i++) part[i][t] = fma(to_float(dot[i][t]), scale, part[i][t]);
-        }
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { part[i][t] = fma(to_float(dot[i][t]), scale, part[i][t]); });
+        });
     }
 };
 
