@@ -15,6 +15,8 @@
 #endif
 
 namespace pith {
+/* A namespace of its own in the symbols: a static link also has the library's pith::Session and others. */
+inline namespace cpp {
 
 /** @defgroup cpp C++
  *  Owners of the C objects. Every member does what the C function of its name does; failures are thrown as pith::Error. A moved-from
@@ -365,5 +367,6 @@ private:
 
 #endif
 /** @} */
+}  // namespace cpp
 }  // namespace pith
 #endif
