@@ -57,7 +57,7 @@ inline void penalise(std::vector<Item>& items, const pith_sampler_step& step, co
 
 // Token -> probability, for tokens that can be drawn at all.
 inline std::map<int, double> distribution(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps,
-                                          const std::vector<pith_token>& history = {}) {
+                                          const std::vector<pith_token>& history = {}, size_t* kept = nullptr) {
     std::vector<Item> items;
     for (size_t i = 0; i < logits.size(); i++)
         if (logits[i] != -kInf) items.push_back({static_cast<double>(logits[i]), static_cast<int>(i)});
@@ -90,6 +90,7 @@ inline std::map<int, double> distribution(const std::vector<float>& logits, cons
         }
         items.resize(keep);
     }
+    if (kept) *kept = items.size();
     const std::vector<double> p = probabilities(items);
     std::map<int, double> result;
     for (size_t i = 0; i < items.size(); i++)

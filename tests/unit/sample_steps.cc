@@ -5,7 +5,29 @@ using namespace reference;
 
 namespace {
 
-void check_draws(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps, size_t draws = 20000) {
+// How many tokens the steps leave; for steps without penalties, of which one at least takes some away.
+size_t kept(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps) {
+    Counting counting;
+    pith::Scratch scratch(counting.allocator);
+    REQUIRE(scratch.list.resize(logits.size()));
+    REQUIRE(scratch.blocks.resize(logits.size() / pith::kScanBlock + 1));
+    pith::Candidates candidates(scratch, logits.data(), logits.size(), pith::find_largest(logits.data(), logits.size()));
+    for (const pith_sampler_step& step : steps) {
+        if (step.kind == PITH_STEP_TEMPERATURE) candidates.heat(step.value[0]);
+        if (step.kind == PITH_STEP_TOP_K) candidates.keep_top(step.count[0]);
+        if (step.kind == PITH_STEP_TOP_P) candidates.keep_mass(step.value[0]);
+        if (step.kind == PITH_STEP_MIN_P) candidates.keep_relative(step.value[0]);
+    }
+    return candidates.size();
+}
+
+void check_kept(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps) {
+    size_t expected = 0;
+    distribution(logits, steps, {}, &expected);
+    CHECK(kept(logits, steps) == expected);
+}
+
+void check_draws(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps, size_t draws = 2000) {
     Made made(steps, 42, static_cast<uint32_t>(logits.size()));
     REQUIRE(made.status == PITH_OK);
     std::map<int, size_t> counts;
@@ -15,7 +37,7 @@ void check_draws(const std::vector<float>& logits, const std::vector<pith_sample
 
 // The same with a history before each draw.
 void check_draws(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps, const std::vector<pith_token>& history,
-                 size_t draws = 4000) {
+                 size_t draws = 1500) {
     std::map<int, size_t> counts;
     for (size_t seed = 0; seed < draws; seed++) {
         Made made(steps, seed, static_cast<uint32_t>(logits.size()), 64);
@@ -43,7 +65,8 @@ TEST_CASE("steps: every order means what it says", "[sample]") {
     const auto by_kind = [](const pith_sampler_step& a, const pith_sampler_step& b) { return a.kind < b.kind; };
     size_t orders = 0;
     do {
-        check_draws(logits, steps, 6000);
+        check_draws(logits, steps, 1000);
+        check_kept(logits, steps);
         orders++;
     } while (std::next_permutation(steps.begin(), steps.end(), by_kind));
     CHECK(orders == 24);
@@ -68,11 +91,11 @@ TEST_CASE("steps: penalties against the reference, before and after other steps"
     check_draws(logits, {all, window, temperature(1.3f), all}, history);
     check_draws(logits, {fading, temperature(0)}, history, 50);
     check_draws(logits, {top_p(0.95f), reward, temperature(0)}, history, 50);
-    check_draws(logits, {fading}, {}, 2000);
+    check_draws(logits, {fading}, {}, 500);
 }
 
 TEST_CASE("steps: rows that selections stumble over", "[sample]") {
-    const size_t n = 3000;
+    const size_t n = 1200;
     std::vector<float> rising(n), falling(n), equal(n, 1.5f), pairs(n), holes(n, -kInf), steep(n);
     for (size_t i = 0; i < n; i++) {
         rising[i] = static_cast<float>(i) * 0.002f;
@@ -82,24 +105,30 @@ TEST_CASE("steps: rows that selections stumble over", "[sample]") {
         if (i % 97 == 5) holes[i] = static_cast<float>(i % 5);
     }
     for (const std::vector<float>& row : {rising, falling, equal, pairs, holes, steep}) {
-        for (const uint32_t k : {2u, 33u, 1000u}) check_draws(row, {top_k(k)}, 4000);
-        // Off the multiples of 1/3000, where rounding decides whether the crossing token is in.
-        for (const float p : {0.3003f, 0.9001f}) check_draws(row, {top_p(p)}, 4000);
-        check_draws(row, {min_p(0.31f), temperature(0.9f)}, 4000);
-        check_draws(row, {temperature(1)}, 4000);
+        for (const pith_sampler_step& step : {top_k(2), top_k(33), top_k(1000), top_p(0.3003f), top_p(0.9001f), min_p(0.31f)}) {
+            // Those p are off the multiples of 1/1200, where rounding decides whether the crossing token is in.
+            check_kept(row, {step});
+            check_draws(row, {step}, 300);
+        }
+        check_draws(row, {min_p(0.31f), temperature(0.9f)}, 300);
+        check_draws(row, {temperature(1)}, 1000);
     }
 }
 
 TEST_CASE("steps: a full vocabulary", "[sample]") {
     std::vector<float> logits = random_logits(262144, 2.5, 77);
     for (size_t i = 0; i < 30; i++) logits[i * 8731 + 17] += 9;
-    for (const std::vector<pith_sampler_step>& steps : {std::vector{temperature(0.6f)},
-                                                        {top_k(40)},
+    check_draws(logits, {temperature(0.6f)}, 60);
+    for (const std::vector<pith_sampler_step>& steps : {std::vector{top_k(40)},
+                                                        {top_k(5000)},
                                                         {top_p(0.3f)},
                                                         {min_p(0.02f)},
                                                         {temperature(0.7f), top_p(0.9f)},
-                                                        {temperature(0.8f), top_k(100), top_p(0.9f), min_p(0.05f)}})
-        check_draws(logits, steps, 300);
+                                                        {temperature(1.5f), top_p(0.9f)},
+                                                        {temperature(0.8f), top_k(100), top_p(0.9f), min_p(0.05f)}}) {
+        check_draws(logits, steps, 20);
+        check_kept(logits, steps);
+    }
 }
 
 TEST_CASE("steps: extreme numbers stay defined", "[sample]") {
@@ -124,6 +153,6 @@ TEST_CASE("steps: extreme numbers stay defined", "[sample]") {
                 }
             }
     // A vanishing temperature is nearly greedy, an enormous one nearly uniform.
-    check_draws(plain, {temperature(1e-30f)}, 2000);
+    check_draws(plain, {temperature(1e-30f)}, 500);
     check_draws(plain, {temperature(most)}, 2000);
 }
