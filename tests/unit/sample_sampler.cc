@@ -177,6 +177,7 @@ TEST_CASE("sampler: rewinding restores what penalties look at, or refuses", "[sa
         Made made(steps, 5, 40, history);
         std::vector<pith_token> text;
         for (int i = 0; i < 100; i++) text.push_back(made.draw(row));
+        CHECK(made.sampler.truncate(83, nullptr) == PITH_E_ARGUMENT);
         for (const size_t to : {100, 99, 84}) {  // 100 - 16 is the furthest back that a history of 16 promises
             REQUIRE(made.sampler.truncate(to, nullptr) == PITH_OK);
             for (size_t i = to; i < 100; i++) REQUIRE(made.draw(row) == text[i]);
@@ -206,6 +207,19 @@ TEST_CASE("sampler: penalties see no further back than the history", "[sample]")
     REQUIRE(made.sampler.truncate(4, nullptr) == PITH_OK);
     REQUIRE(made.sampler.accept(more.data(), 1, nullptr) == PITH_OK);
     CHECK(made.draw(row) == 0);
+}
+
+TEST_CASE("sampler: a reward can make another token the largest", "[sample]") {
+    const std::vector<float> row{1, 0.9f, 0};
+    const pith_token token = 1;
+    for (const std::vector<pith_sampler_step>& steps : {std::vector{penalties(1, -1, 0), temperature(0)},
+                                                        {penalties(1, 0, -500)},
+                                                        {penalties(1, 0, -500), top_p(0.5f)},
+                                                        {penalties(1, 0, -500), min_p(0.5f)}}) {
+        Made made(steps, 0, 3);
+        REQUIRE(made.sampler.accept(&token, 1, nullptr) == PITH_OK);
+        CHECK(made.draw(row) == 1);
+    }
 }
 
 TEST_CASE("sampler: all is allocated at create, and any of it may fail", "[sample]") {
