@@ -99,6 +99,7 @@ TEST_CASE("json: strings") {
         {R"("a\u0000b")", std::string_view("a\0b", 3)},
         {"\"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\"", "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
         {"\"\x7f\"", "\x7f"},
+        {R"("\ud7ff\ue000")", "\xed\x9f\xbf\xee\x80\x80"},
         {R"("\uFFFF\uFEFF")", "\xef\xbf\xbf\xef\xbb\xbf"},
     };
     for (const Case& c : cases) {
@@ -168,6 +169,9 @@ TEST_CASE("json: malformed documents") {
         {"high half and text", "\"\\ud800abcdef\"", "half a surrogate"},
         {"high half twice", "\"\\ud800\\ud800\"", "half a surrogate"},
         {"low half alone", "\"\\udc00\"", "half a surrogate"},
+        {"the last low half alone", "\"\\udfff\"", "half a surrogate"},
+        {"high half, then no low half", "\"\\ud800\\ue000\"", "half a surrogate"},
+        {"the last high half alone", "\"\\udbff\"", "half a surrogate"},
         {"high half, short \\u", "\"\\ud800\\udc0\"", "half a surrogate"},
         {"lone continuation byte", "\"\x80\"", "invalid UTF-8"},
         {"overlong slash", "\"\xc0\xaf\"", "invalid UTF-8"},

@@ -36,6 +36,8 @@ CASES = [
                              "max_position_embeddings": 32768}, 0),
     ("yarn, betas", {"rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 2048, "beta_fast": 16, "beta_slow": 2},
                      "max_position_embeddings": 16384}, 0),
+    ("yarn, equal betas", {"rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 2048, "beta_fast": 8,
+                                            "beta_slow": 8, "truncate": False}, "max_position_embeddings": 16384}, 0),
     ("yarn, attention factor", {"rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 2048,
                                                  "attention_factor": 0.75}, "max_position_embeddings": 16384}, 0),
     ("yarn, both mscales 1", {"rope_parameters": {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 16384, "mscale": 1.0,
