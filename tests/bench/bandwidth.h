@@ -1,11 +1,12 @@
-// How fast this machine reads memory right now, with a given pool: the yardstick beside every decode figure.
+// How fast this machine reads memory right now, with a given runner: the yardstick beside every decode figure.
 #pragma once
+#include <pith/env.h>
+
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-
-#include "pool.h"
 #if defined(__x86_64__)
 #    include <immintrin.h>
 #endif
@@ -60,12 +61,14 @@ public:
 #endif
     }
     // GB (10^9 bytes) a second, the best of a few passes over the buffer; 0 without one.
-    double measure(Pool& pool, int passes = 4) {
+    double measure(const pith_runner& runner, int passes = 4) {
         double best = 0;
         for (int pass = 0; pass < passes && buffer_; pass++) {
             next_ = 0;
             const auto start = std::chrono::steady_clock::now();
-            pool.run([](void* task, uint32_t) { static_cast<Bandwidth*>(task)->work(); }, this, pool.width());
+            runner.run(
+                runner.user, [](void* task, uint32_t) { static_cast<Bandwidth*>(task)->work(); }, this, runner.width);
+            work();  // a runner may come with no one
             const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
             const double rate = static_cast<double>(bytes_) / seconds * 1e-9;
             if (rate > best) best = rate;

@@ -3,9 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <thread>
 
 #include "bandwidth.h"
 #include "random_model.h"
+#include "runners/pthread.h"
 
 namespace {
 
@@ -41,16 +43,21 @@ double median(std::vector<double> values) {
     return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-// The objects of one run; the process ends after it, so nothing but order matters for their end.
+// One model, session and sampler, and the pool that outlives them.
 class Run {
 public:
-    explicit Run(const Options& options) : options_(options), pool_(options.threads), model_files_(shape(options), context(options)) {
+    explicit Run(const Options& options)
+        : options_(options), pool_(thread_pool_create(options.threads)), model_files_(shape(options), context(options)) {
         const pith_files files = model_files_.files();
-        const pith_runner runner = pool_.runner();
+        if (pool_) runner_ = thread_pool_runner(pool_);
+        if (runner_.width != options.threads) {
+            std::fprintf(stderr, "pith_bench: the system gives no %u threads\n", options.threads);
+            std::exit(1);
+        }
         pith_env_options env{};
         env.struct_size = sizeof env;
         env.files = &files;
-        env.runner = options.threads > 1 ? &runner : nullptr;
+        env.runner = options.threads > 1 ? &runner_ : nullptr;
         require(pith_env_create(&env, &env_, &error_), error_);
         const auto start = Clock::now();
         require(pith_model_open(env_, "random", nullptr, &model_, &error_), error_);
@@ -69,6 +76,7 @@ public:
         pith_session_destroy(session_);
         pith_model_destroy(model_);
         pith_env_destroy(env_);
+        thread_pool_destroy(pool_);
     }
     Run(const Run&) = delete;
 
@@ -136,19 +144,20 @@ private:
         turn.prefill = options_.prompt / seconds_since(start);
         pith_token token;
         require(pith_session_sample(session_, 0, sampler_, &token, &error_), error_);
-        turn.before = bandwidth.measure(pool_);
+        turn.before = bandwidth.measure(runner_);
         start = Clock::now();
         for (uint32_t i = 0; i < options_.decode; i++) {
             require(pith_session_forward(session_, &token, 1, 1, &error_), error_);
             require(pith_session_sample(session_, 0, sampler_, &token, &error_), error_);
         }
         turn.decode = options_.decode / seconds_since(start);
-        turn.after = bandwidth.measure(pool_);
+        turn.after = bandwidth.measure(runner_);
         return turn;
     }
 
     const Options& options_;
-    bench::Pool pool_;
+    thread_pool* pool_;
+    pith_runner runner_{};
     RandomModel model_files_;
     pith_error error_{};
     pith_env* env_ = nullptr;
