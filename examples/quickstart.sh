@@ -19,7 +19,12 @@ while [ $# -gt 0 ]; do
             esac
             shift 2
             ;;
-        -h | --help | -?*) usage ;;
+        --)
+            [ $# -eq 2 ] || usage
+            prompt=$2
+            shift 2
+            ;;
+        -?*) usage ;;
         *)
             [ -z "$prompt" ] || usage
             prompt=$1
@@ -54,4 +59,4 @@ if ! build_chat > "$log" 2>&1; then
     exit 1
 fi
 rm -f "$log"
-exec "$build/examples/chat" "$model" --threads "$threads" --tokens "$tokens" --prompt "$prompt"
+exec "$build/examples/chat" "$model" --threads "$threads" --tokens "$tokens" "--prompt=$prompt"
