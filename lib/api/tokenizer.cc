@@ -18,7 +18,7 @@ static_assert(sizeof(pith_stream) == sizeof(DecodeState) && sizeof(pith_stream) 
 namespace {
 
 pith_status check_flags(uint32_t flags, uint32_t known, pith_error* error) {
-    return flags & ~known ? fail(error, PITH_E_ARGUMENT, "flags: 0x%x is unknown", flags & ~known) : PITH_OK;
+    return flags & ~known ? fail(error, PITH_E_UNSUPPORTED, "flags: 0x%x is unknown", flags & ~known) : PITH_OK;
 }
 
 pith_status check_buffer(const char* text, size_t capacity, const size_t* size, pith_error* error) {
