@@ -58,6 +58,10 @@ struct Disk {
         if (!f) return -1;
         fseek(f, 0, SEEK_END);
         *size = static_cast<uint64_t>(ftell(f));
+        if (*size >> 48) {  // a folder
+            fclose(f);
+            return -1;
+        }
         *file = f;
         static_cast<Disk*>(user)->open_files++;
         return 0;
