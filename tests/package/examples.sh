@@ -68,7 +68,10 @@ expect 1 "$programs/chat" "$model/none" "Once"
 echo "chat: Ctrl-C stops a generation, rates are still printed"
 "$programs/chat" "$model" -n 1000 --exact --threads 1 --temperature 1 "Once upon a time" > out 2> err < /dev/null &
 chat=$!
-while [ ! -s out ]; do sleep 0.01; done
+while [ ! -s out ]; do
+    kill -0 $chat || fail "it ended before it wrote"
+    sleep 0.01
+done
 kill -INT $chat
 wait $chat && code=0 || code=$?
 [ "$code" = 130 ] || fail "it ended with $code"
