@@ -1,0 +1,157 @@
+/* Every size, offset and constant of the public headers, as 0.1 has them: a compiler refuses any change. Additions go to the end of a
+   struct, and their lines to the end of its list here. */
+#include <pith/cuda.h>
+#include <pith/pith.h>
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define SAME(actual, expected) typedef char JOIN(same_, __LINE__)[(actual) == (expected) ? 1 : -1]
+#if defined(__GNUC__)
+#  pragma GCC diagnostic ignored "-Wunused-local-typedefs"
+#endif
+
+SAME(sizeof(pith_error), 512);
+SAME(offsetof(pith_error, status), 0);
+SAME(offsetof(pith_error, system), 4);
+SAME(offsetof(pith_error, message), 8);
+SAME(sizeof(pith_allocator), 32);
+SAME(offsetof(pith_allocator, struct_size), 0);
+SAME(offsetof(pith_allocator, user), 8);
+SAME(offsetof(pith_allocator, alloc), 16);
+SAME(offsetof(pith_allocator, free), 24);
+SAME(sizeof(pith_runner), 32);
+SAME(offsetof(pith_runner, struct_size), 0);
+SAME(offsetof(pith_runner, user), 8);
+SAME(offsetof(pith_runner, run), 16);
+SAME(offsetof(pith_runner, width), 24);
+SAME(offsetof(pith_runner, flags), 28);
+SAME(sizeof(pith_files), 40);
+SAME(offsetof(pith_files, struct_size), 0);
+SAME(offsetof(pith_files, user), 8);
+SAME(offsetof(pith_files, open), 16);
+SAME(offsetof(pith_files, read), 24);
+SAME(offsetof(pith_files, close), 32);
+SAME(sizeof(pith_env_options), 48);
+SAME(offsetof(pith_env_options, struct_size), 0);
+SAME(offsetof(pith_env_options, allocator), 8);
+SAME(offsetof(pith_env_options, runner), 16);
+SAME(offsetof(pith_env_options, files), 24);
+SAME(offsetof(pith_env_options, log), 32);
+SAME(offsetof(pith_env_options, log_user), 40);
+SAME(sizeof(pith_device_info), 120);
+SAME(offsetof(pith_device_info, struct_size), 0);
+SAME(offsetof(pith_device_info, memory_total), 8);
+SAME(offsetof(pith_device_info, memory_free), 16);
+SAME(offsetof(pith_device_info, kind), 24);
+SAME(offsetof(pith_device_info, reserved), 28);
+SAME(offsetof(pith_device_info, uuid), 32);
+SAME(offsetof(pith_device_info, luid), 48);
+SAME(offsetof(pith_device_info, name), 56);
+SAME(sizeof(pith_cuda_options), 32);
+SAME(offsetof(pith_cuda_options, struct_size), 0);
+SAME(offsetof(pith_cuda_options, context), 8);
+SAME(offsetof(pith_cuda_options, stream), 16);
+SAME(offsetof(pith_cuda_options, priority), 24);
+SAME(offsetof(pith_cuda_options, flags), 28);
+SAME(sizeof(pith_model_options), 24);
+SAME(offsetof(pith_model_options, struct_size), 0);
+SAME(offsetof(pith_model_options, cuda), 8);
+SAME(offsetof(pith_model_options, device), 16);
+SAME(offsetof(pith_model_options, flags), 20);
+SAME(sizeof(pith_model_info), 112);
+SAME(offsetof(pith_model_info, struct_size), 0);
+SAME(offsetof(pith_model_info, parameters), 8);
+SAME(offsetof(pith_model_info, host_bytes), 16);
+SAME(offsetof(pith_model_info, device_bytes), 24);
+SAME(offsetof(pith_model_info, vocab_size), 32);
+SAME(offsetof(pith_model_info, context_length), 36);
+SAME(offsetof(pith_model_info, layers), 40);
+SAME(offsetof(pith_model_info, device), 44);
+SAME(offsetof(pith_model_info, architecture), 48);
+SAME(sizeof(pith_stream), 32);
+SAME(offsetof(pith_stream, held), 0);
+SAME(offsetof(pith_stream, count), 24);
+SAME(offsetof(pith_stream, state), 28);
+SAME(sizeof(pith_sampler_step), 64);
+SAME(offsetof(pith_sampler_step, kind), 0);
+SAME(offsetof(pith_sampler_step, flags), 4);
+SAME(offsetof(pith_sampler_step, value), 8);
+SAME(offsetof(pith_sampler_step, count), 24);
+SAME(offsetof(pith_sampler_step, tokens), 40);
+SAME(offsetof(pith_sampler_step, weights), 48);
+SAME(offsetof(pith_sampler_step, token_count), 56);
+SAME(sizeof(pith_sampler_options), 40);
+SAME(offsetof(pith_sampler_options, struct_size), 0);
+SAME(offsetof(pith_sampler_options, seed), 8);
+SAME(offsetof(pith_sampler_options, steps), 16);
+SAME(offsetof(pith_sampler_options, step_count), 24);
+SAME(offsetof(pith_sampler_options, vocab_size), 28);
+SAME(offsetof(pith_sampler_options, history), 32);
+SAME(offsetof(pith_sampler_options, flags), 36);
+SAME(sizeof(pith_session_options), 56);
+SAME(offsetof(pith_session_options, struct_size), 0);
+SAME(offsetof(pith_session_options, runner), 8);
+SAME(offsetof(pith_session_options, cuda), 16);
+SAME(offsetof(pith_session_options, context_length), 24);
+SAME(offsetof(pith_session_options, batch_length), 28);
+SAME(offsetof(pith_session_options, logit_rows), 32);
+SAME(offsetof(pith_session_options, k_type), 36);
+SAME(offsetof(pith_session_options, v_type), 40);
+SAME(offsetof(pith_session_options, flags), 44);
+SAME(offsetof(pith_session_options, wait), 48);
+SAME(offsetof(pith_session_options, reserved), 52);
+SAME(sizeof(pith_session_info), 32);
+SAME(offsetof(pith_session_info, struct_size), 0);
+SAME(offsetof(pith_session_info, host_bytes), 8);
+SAME(offsetof(pith_session_info, device_bytes), 16);
+SAME(offsetof(pith_session_info, context_length), 24);
+SAME(offsetof(pith_session_info, batch_length), 28);
+SAME(PITH_OK, 0);
+SAME(PITH_PENDING, 1);
+SAME(PITH_E_ARGUMENT, -1);
+SAME(PITH_E_VERSION, -2);
+SAME(PITH_E_MEMORY, -3);
+SAME(PITH_E_IO, -4);
+SAME(PITH_E_FORMAT, -5);
+SAME(PITH_E_UNSUPPORTED, -6);
+SAME(PITH_E_BUFFER, -7);
+SAME(PITH_E_CONTEXT, -8);
+SAME(PITH_E_CANCELLED, -9);
+SAME(PITH_E_RUNNER, -10);
+SAME(PITH_E_DEVICE, -11);
+SAME(PITH_E_STATE, -12);
+SAME(PITH_E_LIMIT, -13);
+SAME(PITH_E_NUMERIC, -14);
+SAME(PITH_LOG_ERROR, 1);
+SAME(PITH_LOG_WARNING, 2);
+SAME(PITH_LOG_INFO, 3);
+SAME(PITH_LOG_DEBUG, 4);
+SAME(PITH_DEVICE_CPU, 1);
+SAME(PITH_DEVICE_CUDA, 2);
+SAME(PITH_CUDA_SMALL_SHARED, 1);
+SAME(PITH_MODEL_MMAP, 1);
+SAME(PITH_MODEL_SCAN, 2);
+SAME(PITH_DECODE_SPECIAL, 1);
+SAME(PITH_ENCODE_BOS, 1);
+SAME(PITH_ENCODE_SPECIAL, 2);
+SAME(PITH_TOKEN_BOS, 1);
+SAME(PITH_TOKEN_EOS, 2);
+SAME(PITH_TOKEN_PAD, 3);
+SAME(PITH_TOKEN_UNK, 4);
+SAME(PITH_STEP_TEMPERATURE, 1);
+SAME(PITH_STEP_TOP_K, 2);
+SAME(PITH_STEP_TOP_P, 3);
+SAME(PITH_STEP_MIN_P, 4);
+SAME(PITH_STEP_PENALTIES, 5);
+SAME(PITH_SESSION_EXACT, 1);
+SAME(PITH_SESSION_RUN_AHEAD, 2);
+SAME(PITH_KV_DEFAULT, 0);
+SAME(PITH_KV_F16, 1);
+SAME(PITH_KV_F32, 2);
+SAME(PITH_KV_Q8, 3);
+SAME(PITH_KV_Q4, 4);
+SAME(PITH_WAIT_BLOCK, 0);
+SAME(PITH_WAIT_YIELD, 1);
+SAME(PITH_WAIT_SPIN, 2);
+
+int main(void) { return 0; }
