@@ -21,20 +21,20 @@ need_header() {
 # Installs what is missing, or says how to and ends. Needs root, or sudo that asks no password.
 install_missing() {
     [ -n "$missing" ] || return 0
-    root=
-    if [ "$(id -u)" != 0 ]; then root="sudo"; fi
+    as_root=
+    if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
     if ! command -v apt-get > /dev/null; then
         echo "Please install what these Debian packages hold, then start again:$missing" >&2
         exit 1
     fi
-    if [ -n "$root" ] && ! sudo -n true 2> /dev/null; then
+    if [ -n "$as_root" ] && ! sudo -n true 2> /dev/null; then
         echo "Please install what is missing, then start again:" >&2
         echo "    sudo apt-get install -y --no-install-recommends$missing" >&2
         exit 1
     fi
     echo "Installing:$missing" >&2
     log=$(mktemp)
-    if ! { $root apt-get update && $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } \
+    if ! { $as_root apt-get update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } \
         > "$log" 2>&1 < /dev/null; then
         cat "$log" >&2
         rm -f "$log"
