@@ -71,8 +71,8 @@ pith_status pith_tokenizer_piece(const pith_tokenizer* tokenizer, pith_token tok
     return PITH_OK;
 }
 
-pith_status pith_tokenizer_encode(const pith_tokenizer* tokenizer, const char* text, size_t size, uint32_t flags, pith_token* tokens, size_t capacity,
-                                  size_t* count, pith_error* error) {
+pith_status pith_tokenizer_encode(const pith_tokenizer* tokenizer, const char* text, size_t size, uint32_t flags, pith_token* tokens,
+                                  size_t capacity, size_t* count, pith_error* error) {
     if (!tokenizer) return fail(error, PITH_E_ARGUMENT, "tokenizer is NULL");
     if (!text && size) return fail(error, PITH_E_ARGUMENT, "text is NULL");
     if (!tokens && capacity) return fail(error, PITH_E_ARGUMENT, "tokens is NULL, capacity is %zu", capacity);
@@ -83,13 +83,14 @@ pith_status pith_tokenizer_encode(const pith_tokenizer* tokenizer, const char* t
     const Tokenizer::EncodeOptions options = {(flags & PITH_ENCODE_BOS) != 0, (flags & PITH_ENCODE_SPECIAL) != 0};
     PITH_TRY(tokenizer->text.encode({text, size}, options, &ids, nullptr, error));
     *count = ids.size();
-    if (ids.size() > capacity) return fail(error, PITH_E_BUFFER, "the text takes %zu tokens, the buffer has room for %zu", ids.size(), capacity);
+    if (ids.size() > capacity)
+        return fail(error, PITH_E_BUFFER, "the text takes %zu tokens, the buffer has room for %zu", ids.size(), capacity);
     if (!ids.empty()) memcpy(tokens, ids.data(), ids.size() * sizeof(pith_token));
     return PITH_OK;
 }
 
-pith_status pith_tokenizer_decode(const pith_tokenizer* tokenizer, const pith_token* tokens, size_t count, uint32_t flags, char* text, size_t capacity,
-                                  size_t* size, pith_error* error) {
+pith_status pith_tokenizer_decode(const pith_tokenizer* tokenizer, const pith_token* tokens, size_t count, uint32_t flags, char* text,
+                                  size_t capacity, size_t* size, pith_error* error) {
     if (!tokenizer) return fail(error, PITH_E_ARGUMENT, "tokenizer is NULL");
     if (!tokens && count) return fail(error, PITH_E_ARGUMENT, "tokens is NULL, count is %zu", count);
     PITH_TRY(check_buffer(text, capacity, size, error));
@@ -97,8 +98,8 @@ pith_status pith_tokenizer_decode(const pith_tokenizer* tokenizer, const pith_to
     return tokenizer->text.decode(tokens, count, (flags & PITH_DECODE_SPECIAL) != 0, text, capacity, size, error);
 }
 
-pith_status pith_tokenizer_stream(const pith_tokenizer* tokenizer, pith_stream* stream, pith_token token, uint32_t flags, char* text, size_t capacity,
-                                  size_t* size, pith_error* error) {
+pith_status pith_tokenizer_stream(const pith_tokenizer* tokenizer, pith_stream* stream, pith_token token, uint32_t flags, char* text,
+                                  size_t capacity, size_t* size, pith_error* error) {
     if (!tokenizer) return fail(error, PITH_E_ARGUMENT, "tokenizer is NULL");
     if (!stream) return fail(error, PITH_E_ARGUMENT, "stream is NULL");
     PITH_TRY(check_buffer(text, capacity, size, error));

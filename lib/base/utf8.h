@@ -9,8 +9,8 @@
 
 namespace pith {
 
-inline constexpr uint32_t kUtf8Malformed = 0xFFFFFFFF;  // in place of a code point: `size` bytes that no UTF-8 has
-inline constexpr uint32_t kUtf8Partial = 0xFFFFFFFE;    // the text ends within a code point, which starts well
+inline constexpr uint32_t kUtf8Malformed = 0xFFFFFFFF;                // in place of a code point: `size` bytes that no UTF-8 has
+inline constexpr uint32_t kUtf8Partial = 0xFFFFFFFE;                  // the text ends within a code point, which starts well
 inline constexpr std::string_view kReplacementMark = "\xEF\xBF\xBD";  // U+FFFD
 
 struct Utf8Char {

@@ -40,7 +40,8 @@ size_t skip_spaces_back(std::string_view text, size_t low, size_t at) {
 
 pith_status AddedMatcher::add(std::string_view text, uint32_t token, pith_error* error) {
     if (text.empty()) return PITH_OK;
-    return patterns_.push({text.data(), static_cast<uint32_t>(text.size()), token}) ? PITH_OK : fail_memory(error, "added tokens", sizeof(Pattern));
+    return patterns_.push({text.data(), static_cast<uint32_t>(text.size()), token}) ? PITH_OK
+                                                                                    : fail_memory(error, "added tokens", sizeof(Pattern));
 }
 
 void AddedMatcher::finish() {
@@ -74,7 +75,8 @@ const AddedMatcher::Pattern* AddedMatcher::longest_at(std::string_view text, siz
     return found;
 }
 
-pith_status AddedMatcher::split(std::string_view text, const Vocabulary& vocabulary, bool special, Array<Part>* parts, pith_error* error) const {
+pith_status AddedMatcher::split(std::string_view text, const Vocabulary& vocabulary, bool special, Array<Part>* parts,
+                                pith_error* error) const {
     const auto put = [parts](size_t begin, size_t end, uint32_t token) {
         return parts->push({static_cast<uint32_t>(begin), static_cast<uint32_t>(end), token});
     };
@@ -102,7 +104,7 @@ pith_status AddedMatcher::split(std::string_view text, const Vocabulary& vocabul
             end = spaces_end;
         }
         if (done < begin) ok = put(done, begin, kNoToken);
-        ok = ok && put(begin, end, pattern->token);
+        if (begin < end) ok = ok && put(begin, end, pattern->token);  // else a token before took all of it as its spaces
         done = end;
     }
     if (done != text.size()) ok = ok && put(done, text.size(), kNoToken);

@@ -30,8 +30,8 @@ private:
     };
     const Pattern* longest_at(std::string_view text, size_t at) const;
 
-    Array<Pattern> patterns_;  // sorted
-    uint32_t first_[257] = {}; // where the patterns of each first byte begin
+    Array<Pattern> patterns_;   // sorted
+    uint32_t first_[257] = {};  // where the patterns of each first byte begin
 };
 
 }  // namespace pith

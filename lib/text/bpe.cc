@@ -56,7 +56,8 @@ pith_status Bpe::add_character(std::string_view character, uint32_t id, bool* he
     }
     if (unknown_.empty()) return PITH_OK;
     if (unknown_id_ == kNoToken)
-        return fail(error, PITH_E_FORMAT, "tokenizer.json: model.unk_token '%s' isn't in the vocabulary, but this text needs it", unknown_.data());
+        return fail(error, PITH_E_FORMAT, "tokenizer.json: model.unk_token '%s' isn't in the vocabulary, but this text needs it",
+                    unknown_.data());
     if (*held && !fuse_unknown_ && !add_symbol(unknown_id_, scratch)) return no_memory(error, scratch->symbols.size());
     *held = true;
     return PITH_OK;
@@ -84,7 +85,7 @@ pith_status Bpe::split(std::string_view word, const Vocabulary& vocabulary, BpeS
                 if (!ok) return no_memory(error, text.size());
                 character = {text.data(), text.size()};
             }
-            const uint32_t index = vocabulary.find(character);
+            const uint32_t index = find(character, vocabulary);
             PITH_TRY(add_character(character, index == kNoToken ? kNoToken : vocabulary[index].id, &held, scratch, error));
             at += size;
         }
@@ -132,9 +133,10 @@ pith_status Bpe::merge(BpeScratch* scratch, pith_error* error) const {
     return PITH_OK;
 }
 
-pith_status Bpe::encode(std::string_view word, const Vocabulary& vocabulary, BpeScratch* scratch, Array<int32_t>* ids, pith_error* error) const {
+pith_status Bpe::encode(std::string_view word, const Vocabulary& vocabulary, BpeScratch* scratch, Array<int32_t>* ids,
+                        pith_error* error) const {
     if (ignore_merges_) {
-        const uint32_t index = bytes_ ? words_.find(word, [this](uint32_t i) { return word_of(i); }) : vocabulary.find(word);
+        const uint32_t index = bytes_ ? words_.find(word, [this](uint32_t i) { return word_of(i); }) : find(word, vocabulary);
         if (index != kNoToken) return ids->push(static_cast<int32_t>(vocabulary[index].id)) ? PITH_OK : no_memory(error, ids->size());
     }
     scratch->symbols.clear();

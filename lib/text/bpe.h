@@ -23,7 +23,8 @@ struct BpeScratch {
 
 class Bpe {
 public:
-    explicit Bpe(const Allocator& allocator) : allocator_(&allocator), merges_(allocator), words_(allocator), word_text_(allocator), word_at_(allocator) {}
+    explicit Bpe(const Allocator& allocator)
+        : allocator_(&allocator), merges_(allocator), words_(allocator), word_text_(allocator), word_at_(allocator) {}
 
     // tokenizer.json's "model": fills the vocabulary, whose strings are kept in the arena.
     pith_status load(const Field& model, Vocabulary* vocabulary, Arena* arena, pith_error* error);
@@ -32,7 +33,8 @@ public:
     pith_status use_bytes(const Vocabulary& vocabulary, pith_error* error);
 
     // Appends the ids of a word: not empty, valid UTF-8 (or raw bytes).
-    pith_status encode(std::string_view word, const Vocabulary& vocabulary, BpeScratch* scratch, Array<int32_t>* ids, pith_error* error) const;
+    pith_status encode(std::string_view word, const Vocabulary& vocabulary, BpeScratch* scratch, Array<int32_t>* ids,
+                       pith_error* error) const;
 
     std::string_view unknown() const { return unknown_; }
 
@@ -52,25 +54,29 @@ private:
     pith_status load_vocabulary(const Field& model, Vocabulary* vocabulary, Arena* arena, pith_error* error);
     pith_status load_options(const Field& model, Arena* arena, pith_error* error);
     pith_status load_merges(const Field& model, const Vocabulary& vocabulary, pith_error* error);
-    pith_status add_merge(const Field& merges, size_t at, uint32_t rank, const Vocabulary& vocabulary, Array<char>* joined, pith_error* error);
+    pith_status add_merge(const Field& merges, size_t at, uint32_t rank, const Vocabulary& vocabulary, Array<char>* joined,
+                          pith_error* error);
     pith_status put_merge(uint64_t pair, uint32_t rank, uint32_t id, const Field& merges, pith_error* error);
     const Merge* find_merge(uint32_t left, uint32_t right) const;
 
     pith_status split(std::string_view word, const Vocabulary& vocabulary, BpeScratch* scratch, pith_error* error) const;
     pith_status add_character(std::string_view character, uint32_t id, bool* held, BpeScratch* scratch, pith_error* error) const;
     bool add_bytes(std::string_view character, BpeScratch* scratch, bool* done) const;
+    uint32_t find(std::string_view text, const Vocabulary& vocabulary) const {
+        const uint32_t index = vocabulary.find(text);
+        return index < count_ ? index : kNoToken;
+    }
     static bool add_symbol(uint32_t id, BpeScratch* scratch);
     bool queue(int32_t left, int32_t right, BpeScratch* scratch) const;
     pith_status merge(BpeScratch* scratch, pith_error* error) const;
-    std::string_view word_of(uint32_t index) const {
-        return {word_text_.data() + word_at_[index], word_at_[index + 1] - word_at_[index]};
-    }
+    std::string_view word_of(uint32_t index) const { return {word_text_.data() + word_at_[index], word_at_[index + 1] - word_at_[index]}; }
 
     const Allocator* allocator_;
     Array<Merge> merges_;
     uint64_t merge_mask_ = 0;
     std::string_view unknown_, prefix_, suffix_;
     uint32_t unknown_id_ = kNoToken;
+    uint32_t count_ = 0;           // tokens of the model come first in the vocabulary; those added later are no words of it
     uint32_t byte_ids_[256];       // of "<0x00>" … "<0xFF>"
     uint32_t character_ids_[256];  // raw bytes: of the byte's character
     bool bytes_ = false, fuse_unknown_ = false, byte_fallback_ = false, ignore_merges_ = false;

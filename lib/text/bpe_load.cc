@@ -21,6 +21,7 @@ pith_status Bpe::load(const Field& model, Vocabulary* vocabulary, Arena* arena, 
     if (type != "BPE") return model.unsupported(type, error);
     PITH_TRY(load_options(model, arena, error));
     PITH_TRY(load_vocabulary(model, vocabulary, arena, error));
+    count_ = static_cast<uint32_t>(vocabulary->size());
     PITH_TRY(load_merges(model, *vocabulary, error));
     const auto id_of = [vocabulary](std::string_view text) {
         const uint32_t index = vocabulary->find(text);
@@ -56,13 +57,15 @@ pith_status Bpe::load_vocabulary(const Field& model, Vocabulary* vocabulary, Are
     const Field field = model.member("vocab");
     PITH_TRY(field.object(error));
     const size_t count = field.count();
-    if (count > kMaxTokenId) return fail(error, PITH_E_LIMIT, "%s: %s: %zu tokens, at most %u are allowed", field.file(), field.path(), count, kMaxTokenId);
+    if (count > kMaxTokenId)
+        return fail(error, PITH_E_LIMIT, "%s: %s: %zu tokens, at most %u are allowed", field.file(), field.path(), count, kMaxTokenId);
     if (!vocabulary->reserve(count)) return no_memory(error, count * sizeof(Token));
     for (size_t i = 0; i < count; i++) {
         const JsonMember& member = field.json()->members[i];
         const int shown = static_cast<int>(member.key_size < 60 ? member.key_size : 60);
         if (!member.value.is(Json::Int) || member.value.integer < 0 || member.value.integer > kMaxTokenId)
-            return fail(error, PITH_E_FORMAT, "%s: %s: the id of '%.*s' isn't an integer from 0 to %u", field.file(), field.path(), shown, member.key, kMaxTokenId);
+            return fail(error, PITH_E_FORMAT, "%s: %s: the id of '%.*s' isn't an integer from 0 to %u", field.file(), field.path(), shown,
+                        member.key, kMaxTokenId);
         const char* text = arena->copy(member.name());
         if (!text) return no_memory(error, member.key_size);
         PITH_TRY(vocabulary->add({text, member.key_size}, static_cast<uint32_t>(member.value.integer), 0, field.file(), error));
@@ -74,7 +77,8 @@ pith_status Bpe::load_merges(const Field& model, const Vocabulary& vocabulary, p
     const Field field = model.member("merges");
     PITH_TRY(field.array(error));
     const size_t count = field.count();
-    if (count > kMaxMerges) return fail(error, PITH_E_LIMIT, "%s: %s: %zu merges, at most %zu are allowed", field.file(), field.path(), count, kMaxMerges);
+    if (count > kMaxMerges)
+        return fail(error, PITH_E_LIMIT, "%s: %s: %zu merges, at most %zu are allowed", field.file(), field.path(), count, kMaxMerges);
     size_t slots = 16;
     while (slots < count * 2) slots *= 2;
     if (!merges_.resize(slots)) return no_memory(error, slots * sizeof(Merge));
@@ -90,7 +94,8 @@ pith_status Bpe::load_merges(const Field& model, const Vocabulary& vocabulary, p
 }
 
 // "left right" or ["left", "right"].
-pith_status Bpe::add_merge(const Field& merges, size_t at, uint32_t rank, const Vocabulary& vocabulary, Array<char>* joined, pith_error* error) {
+pith_status Bpe::add_merge(const Field& merges, size_t at, uint32_t rank, const Vocabulary& vocabulary, Array<char>* joined,
+                           pith_error* error) {
     const Json& item = merges.json()->items[at];
     std::string_view left, right;
     if (item.is(Json::String)) {
@@ -117,7 +122,8 @@ pith_status Bpe::add_merge(const Field& merges, size_t at, uint32_t rank, const 
     if (right.size() < prefix_.size()) return merges.item(at).expected("a right token with continuing_subword_prefix", error);
     joined->clear();
     const std::string_view rest = slice(right, prefix_.size());
-    if (!joined->append(left.data(), left.size()) || !joined->append(rest.data(), rest.size())) return no_memory(error, left.size() + rest.size());
+    if (!joined->append(left.data(), left.size()) || !joined->append(rest.data(), rest.size()))
+        return no_memory(error, left.size() + rest.size());
     const uint32_t made = vocabulary.find({joined->data(), joined->size()});
     if (made == kNoToken) return absent({joined->data(), joined->size()});
     return put_merge(pair_of(vocabulary[a].id, vocabulary[b].id), rank, vocabulary[made].id, merges, error);
@@ -127,7 +133,8 @@ pith_status Bpe::add_merge(const Field& merges, size_t at, uint32_t rank, const 
 pith_status Bpe::put_merge(uint64_t pair, uint32_t rank, uint32_t id, const Field& merges, pith_error* error) {
     uint64_t slot = slot_of(pair) & merge_mask_;
     for (uint32_t probes = 0; merges_[slot].pair != kFree && merges_[slot].pair != pair; slot = (slot + 1) & merge_mask_)
-        if (++probes > kMaxProbes) return fail(error, PITH_E_LIMIT, "%s: %s: too many merges share a hash value", merges.file(), merges.path());
+        if (++probes > kMaxProbes)
+            return fail(error, PITH_E_LIMIT, "%s: %s: too many merges share a hash value", merges.file(), merges.path());
     merges_[slot] = {pair, rank, id};
     return PITH_OK;
 }

@@ -44,9 +44,13 @@ bool Decoder::is_state(const DecodeState& state) const {
     if (state.count > sizeof state.held || state.state >> 24 || (state.state & 0xFF) > 7) return false;
     if (counter(state.state, 8) > start_ || counter(state.state, 16) > stop_) return false;
     switch (join_) {
-        case Join::Utf8: return state.count < 4;
-        case Join::ByteFallback: return true;
-        default: return differs_ == Differs::Last ? state.count == 0 || (state.count == 4 && get_token(state) < pieces_.size()) : state.count == 0;
+        case Join::Utf8:
+            return state.count < 4;
+        case Join::ByteFallback:
+            return true;
+        default:
+            return differs_ == Differs::Last ? state.count == 0 || (state.count == 4 && get_token(state) < pieces_.size())
+                                             : state.count == 0;
     }
 }
 
@@ -64,8 +68,10 @@ void Decoder::emit_character(std::string_view character, DecodeState* state, Tex
         return;
     }
     state->state |= kPastStart;
-    if (counter(state->state, 16) < stop_) state->state += 1u << 16;
-    else out->put(character);
+    if (counter(state->state, 16) < stop_)
+        state->state += 1u << 16;
+    else
+        out->put(character);
 }
 
 void Decoder::emit(std::string_view text, DecodeState* state, TextWriter* out) const {
@@ -78,7 +84,8 @@ void Decoder::emit(std::string_view text, DecodeState* state, TextWriter* out) c
         for (const Replacement& replacement : replacements_) {
             if (replacement.point != point) continue;
             character = replacement.text;
-            point = character.size() > 0 && utf8_next(character.data()).size == character.size() ? utf8_next(character.data()).value : kUtf8Malformed;
+            point = character.size() > 0 && utf8_next(character.data()).size == character.size() ? utf8_next(character.data()).value
+                                                                                                 : kUtf8Malformed;
         }
         for (size_t i = 0; i < character.size();) {
             const uint32_t size = utf8_next(character.data() + i).size;
@@ -150,7 +157,8 @@ void Decoder::step(uint32_t token, DecodeState* state, TextWriter* out) const {
     state->state |= kStarted;
     const std::string_view text = first && differs_ == Differs::First ? decoded.other : decoded.text;
     switch (join_) {
-        case Join::Utf8: return add_utf8(text, state, out);
+        case Join::Utf8:
+            return add_utf8(text, state, out);
         case Join::ByteFallback:
             if (decoded.byte >= 0) return add_byte(static_cast<uint8_t>(decoded.byte), state, out);
             end_run(state, out);
@@ -158,7 +166,8 @@ void Decoder::step(uint32_t token, DecodeState* state, TextWriter* out) const {
         case Join::Spaces:
             if (!first) emit(" ", state, out);
             break;
-        case Join::Plain: break;
+        case Join::Plain:
+            break;
     }
     if (differs_ != Differs::Last) return emit(text, state, out);
     if (state->count) emit(pieces_[get_token(*state)].text, state, out);
@@ -166,9 +175,12 @@ void Decoder::step(uint32_t token, DecodeState* state, TextWriter* out) const {
 }
 
 void Decoder::flush(DecodeState* state, TextWriter* out) const {
-    if (join_ == Join::ByteFallback) end_run(state, out);
-    else if (join_ == Join::Utf8 && state->count) emit(kReplacementMark, state, out);
-    else if (differs_ == Differs::Last && state->count) emit(pieces_[get_token(*state)].other, state, out);
+    if (join_ == Join::ByteFallback)
+        end_run(state, out);
+    else if (join_ == Join::Utf8 && state->count)
+        emit(kReplacementMark, state, out);
+    else if (differs_ == Differs::Last && state->count)
+        emit(pieces_[get_token(*state)].other, state, out);
     *state = {};
 }
 

@@ -51,9 +51,9 @@ private:
     enum class Differs : uint8_t { Never, First, Last };  // which token of a text decodes in another way than the rest
     struct Step {
         enum Kind : uint8_t { Replace, Strip, Metaspace, Suffix } kind;
-        const Matcher* matcher;     // all but Strip
-        std::string_view text;      // Replace: content; Strip, Metaspace: the character; Suffix
-        uint32_t start, stop;       // Strip
+        const Matcher* matcher;  // all but Strip
+        std::string_view text;   // Replace: content; Strip, Metaspace: the character; Suffix
+        uint32_t start, stop;    // Strip
     };
     struct Replacement {  // of one code point in the joined text
         uint32_t point;

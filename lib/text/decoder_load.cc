@@ -75,13 +75,14 @@ pith_status Decoder::add(const Field& field, Stage* stage, Parts* parts, pith_er
     if (type == "Strip") return add_strip(field, *stage, parts, error);
     const bool early = *stage == Stage::Tokens;
     if (type == "ByteLevel" || type == "ByteFallback") {
-        if (!early) return field.unsupported("a byte decoder after another or after Fuse", error);
+        if (!early || differs_ == Differs::Last) return field.unsupported("a byte decoder after another, Fuse or BPEDecoder", error);
         join_ = type == "ByteLevel" ? Join::Utf8 : Join::ByteFallback;
         *stage = type == "ByteLevel" ? Stage::Whole : Stage::Runs;
         return PITH_OK;
     }
     if (type == "Metaspace" || type == "BPEDecoder") {
-        if (!early || differs_ != Differs::Never) return field.unsupported("Metaspace or BPEDecoder after another decoder of its kind", error);
+        if (!early || differs_ != Differs::Never)
+            return field.unsupported("Metaspace or BPEDecoder after another decoder of its kind", error);
         return type == "Metaspace" ? add_metaspace(field, parts, error) : add_suffix(field, parts, error);
     }
     return field.unsupported(type, error);
@@ -147,7 +148,8 @@ pith_status Decoder::add_suffix(const Field& field, Parts* parts, pith_error* er
     return push_literal(&step, parts, error);
 }
 
-pith_status Decoder::apply(const Step& step, bool differs, std::string_view text, Array<char>* to, RegexScratch* regex, pith_error* error) const {
+pith_status Decoder::apply(const Step& step, bool differs, std::string_view text, Array<char>* to, RegexScratch* regex,
+                           pith_error* error) const {
     if (step.kind == Step::Replace) return replace_all(*step.matcher, step.text, text, regex, to, nullptr, error);
     if (step.kind == Step::Strip) {
         size_t begin = 0, end = text.size();

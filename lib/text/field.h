@@ -22,7 +22,7 @@ public:
     const char* file() const { return file_; }
     const char* path() const { return path_; }  // "pre_tokenizer.pretokenizers[0]"
 
-    pith_status expected(const char* what, pith_error* error) const;     // PITH_E_FORMAT
+    pith_status expected(const char* what, pith_error* error) const;          // PITH_E_FORMAT
     pith_status unsupported(std::string_view what, pith_error* error) const;  // "file: path: what isn't supported"
 
     pith_status array(pith_error* error) const;

@@ -28,9 +28,12 @@ bool is_rust_word(uint32_t point) { return unicode::is_word(point) || point == 0
 
 bool in_class(Matcher::Kind kind, uint32_t point) {
     switch (kind) {
-        case Matcher::Kind::Spaces: return unicode::is_space(point);
-        case Matcher::Kind::Punctuation: return unicode::is_punctuation(point);
-        default: return unicode::is(point, unicode::kNumber);
+        case Matcher::Kind::Spaces:
+            return unicode::is_space(point);
+        case Matcher::Kind::Punctuation:
+            return unicode::is_punctuation(point);
+        default:
+            return unicode::is(point, unicode::kNumber);
     }
 }
 
@@ -69,7 +72,8 @@ pith_status Matcher::load(const Field& pattern, Arena* arena, pith_error* error)
         return use_regex(text, where, error);
     }
     if (text.size() > kMaxLiteral)
-        return fail(error, PITH_E_LIMIT, "%s: %s: %zu bytes, at most %zu are allowed", literal.file(), literal.path(), text.size(), kMaxLiteral);
+        return fail(error, PITH_E_LIMIT, "%s: %s: %zu bytes, at most %zu are allowed", literal.file(), literal.path(), text.size(),
+                    kMaxLiteral);
     const char* copy = arena->copy(text);
     if (!copy) return fail_memory(error, "a tokenizer's pattern", text.size());
     use_literal({copy, text.size()});
@@ -84,12 +88,16 @@ pith_status Matcher::find(std::string_view text, size_t from, RegexScratch* scra
             if (at <= text.size()) *match = {at, at + literal_.size(), true};
             return PITH_OK;
         }
-        case Kind::Regex: return regex_.find(text, from, scratch, match, error);
+        case Kind::Regex:
+            return regex_.find(text, from, scratch, match, error);
         case Kind::Scanner:
             if (from < text.size()) *match = {from, scan(scanner_, text, from), true};
             return PITH_OK;
-        case Kind::WordsAndMarks: *match = find_words_and_marks(text, from); return PITH_OK;
-        default: break;
+        case Kind::WordsAndMarks:
+            *match = find_words_and_marks(text, from);
+            return PITH_OK;
+        default:
+            break;
     }
     while (from < text.size()) {
         const Utf8Char c = utf8_next(text.data() + from);

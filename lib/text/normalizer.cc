@@ -23,9 +23,7 @@ std::string_view strip(std::string_view text, bool left, bool right) {
 }
 
 // SentencePiece's clean-up: some controls vanish, some become spaces.
-bool nmt_drops(uint32_t c) {
-    return (c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
-}
+bool nmt_drops(uint32_t c) { return (c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F; }
 bool nmt_is_space(uint32_t c) {
     return c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 ||
            c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
@@ -107,8 +105,12 @@ pith_status Normalizer::apply(const Step& step, std::string_view text, Normalize
     Array<char>* to = &scratch->spare;
     bool ok = true;
     switch (step.kind) {
-        case Kind::Form: ok = unicode::normalize(text, step.form, &scratch->points, to); break;
-        case Kind::Bytes: ok = map_bytes(text, to); break;
+        case Kind::Form:
+            ok = unicode::normalize(text, step.form, &scratch->points, to);
+            break;
+        case Kind::Bytes:
+            ok = map_bytes(text, to);
+            break;
         case Kind::Lowercase:
             ok = map_points(text, at_start, to, [](uint32_t c, auto put) {
                 put(unicode::lower(c));
@@ -144,7 +146,8 @@ pith_status Normalizer::apply(const Step& step, std::string_view text, Normalize
     return ok ? PITH_OK : fail_memory(error, "a normalized text", text.size());
 }
 
-pith_status Normalizer::run(std::string_view text, NormalizerScratch* scratch, RegexScratch* regex, bool* at_start, pith_error* error) const {
+pith_status Normalizer::run(std::string_view text, NormalizerScratch* scratch, RegexScratch* regex, bool* at_start,
+                            pith_error* error) const {
     std::string_view now = text;
     scratch->text.clear();
     for (const Step& step : steps_) {

@@ -25,7 +25,7 @@ private:
     enum class Kind : uint8_t { Form, Lowercase, StripAccents, Strip, Prepend, Replace, Nmt, Bytes };
     struct Step {
         Kind kind;
-        bool left, right;     // Strip
+        bool left, right;  // Strip
         unicode::Form form;
         std::string_view text;  // Prepend, Replace: content
         const Matcher* matcher;

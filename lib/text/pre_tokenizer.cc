@@ -82,9 +82,12 @@ pith_status PreTokenizer::add_metaspace(const Field& field, Parts* parts, pith_e
     PITH_TRY(field.text("prepend_scheme", &scheme, error));
     if (!prefix) scheme = "never";
     Step step = {Kind::Spaces, {}, false, Scheme::Always, nullptr, {}};
-    if (scheme == "first") step.scheme = Scheme::First;
-    else if (scheme == "never") step.scheme = Scheme::Never;
-    else if (scheme != "always") return field.member("prepend_scheme").unsupported(scheme, error);
+    if (scheme == "first")
+        step.scheme = Scheme::First;
+    else if (scheme == "never")
+        step.scheme = Scheme::Never;
+    else if (scheme != "always")
+        return field.member("prepend_scheme").unsupported(scheme, error);
     const char* copy = parts->arena.copy(replacement);
     Matcher* matcher = parts->matcher();
     if (!copy || !matcher) return no_memory(error, sizeof(Matcher));
@@ -151,8 +154,10 @@ bool PreTokenizer::join(Behavior behavior, const Piece& whole, PieceScratch* scr
         bool previous = false;
         for (size_t i = count; i-- > 0;) {
             const PieceScratch::Span span = spans[i];
-            if (span.match && !previous && kept < count) spans[kept].begin = span.begin;
-            else spans[--kept] = span;
+            if (span.match && !previous && kept < count)
+                spans[kept].begin = span.begin;
+            else
+                spans[--kept] = span;
             previous = span.match;
         }
         for (size_t i = kept; i < count; i++)

@@ -40,11 +40,11 @@ private:
     enum class Scheme : uint8_t { Always, First, Never };
     struct Step {
         Kind kind;
-        Behavior behavior;       // Split
+        Behavior behavior;  // Split
         bool invert;
-        Scheme scheme;           // Prefix, Spaces
+        Scheme scheme;  // Prefix, Spaces
         const Matcher* matcher;
-        std::string_view text;   // Prefix: what; Spaces: what stands for a space
+        std::string_view text;  // Prefix: what; Spaces: what stands for a space
     };
     pith_status add(const Field& field, Parts* parts, pith_error* error);
     pith_status add_split(const Field& field, Parts* parts, pith_error* error);

@@ -17,12 +17,22 @@ bool Regex::evaluate(const Class& set, uint32_t point) const {
         const Item& item = items_[i];
         bool in = false;
         switch (item.kind) {
-            case Item::Range: in = point >= item.low && point <= item.high; break;
-            case Item::Categories: in = unicode::is(point, item.low); break;
-            case Item::Space: in = unicode::is_space(point); break;
+            case Item::Range:
+                in = point >= item.low && point <= item.high;
+                break;
+            case Item::Categories:
+                in = unicode::is(point, item.low);
+                break;
+            case Item::Space:
+                in = unicode::is_space(point);
+                break;
             // Oniguruma counts these Latin-1 numbers as word characters.
-            case Item::Word: in = unicode::is_word(point) || point == 0xB2 || point == 0xB3 || point == 0xB9 || (point >= 0xBC && point <= 0xBE); break;
-            case Item::Nested: in = has(classes_[item.low], point); break;
+            case Item::Word:
+                in = unicode::is_word(point) || point == 0xB2 || point == 0xB3 || point == 0xB9 || (point >= 0xBC && point <= 0xBE);
+                break;
+            case Item::Nested:
+                in = has(classes_[item.low], point);
+                break;
         }
         in = in != item.negated;
         all = all && in;
@@ -88,12 +98,18 @@ bool RegexMatcher::pop(size_t base, uint32_t* pc, const char** at) {
 bool RegexMatcher::holds(Regex::Where where, const char* at) const {
     const auto word_at = [this](const char* p) { return p < end_ && unicode::is_word(utf8_next(p).value); };
     switch (where) {
-        case Regex::Where::LineBegin: return at == begin_ || (at[-1] == '\n' && at != end_);
-        case Regex::Where::LineEnd: return at == end_ || *at == '\n';
-        case Regex::Where::TextBegin: return at == begin_;
-        case Regex::Where::TextEnd: return at == end_;
-        case Regex::Where::TextEndOrNewline: return at == end_ || (*at == '\n' && at + 1 == end_);
-        default: break;
+        case Regex::Where::LineBegin:
+            return at == begin_ || (at[-1] == '\n' && at != end_);
+        case Regex::Where::LineEnd:
+            return at == end_ || *at == '\n';
+        case Regex::Where::TextBegin:
+            return at == begin_;
+        case Regex::Where::TextEnd:
+            return at == end_;
+        case Regex::Where::TextEndOrNewline:
+            return at == end_ || (*at == '\n' && at + 1 == end_);
+        default:
+            break;
     }
     const bool edge = (at > begin_ && word_at(utf8_previous(at))) != word_at(at);
     return edge == (where == Regex::Where::WordEdge);
@@ -175,7 +191,9 @@ RegexMatcher::Outcome RegexMatcher::run(uint32_t pc, const char* at, const char*
                 outcome = push(op.y, at, kPlain);
                 pc = op.x;
                 break;
-            case Regex::Code::Jump: pc = op.x; break;
+            case Regex::Code::Jump:
+                pc = op.x;
+                break;
             case Regex::Code::Assert:
                 if (!holds(op.where, at)) outcome = Outcome::Failed;
                 pc++;
@@ -208,10 +226,14 @@ pith_status Regex::find(std::string_view text, size_t from, RegexScratch* scratc
             case RegexMatcher::Outcome::Matched:
                 *match = {static_cast<size_t>(at - text.data()), static_cast<size_t>(to - text.data()), true};
                 return PITH_OK;
-            case RegexMatcher::Outcome::Failed: break;
-            case RegexMatcher::Outcome::Fuel: return fail(error, PITH_E_LIMIT, "a regular expression of the tokenizer takes too many steps on this text");
-            case RegexMatcher::Outcome::Depth: return fail(error, PITH_E_LIMIT, "a regular expression of the tokenizer backtracks too deep on this text");
-            case RegexMatcher::Outcome::Memory: return fail_memory(error, "a regular expression's stack", scratch->stack.size() * sizeof(RegexScratch::Frame));
+            case RegexMatcher::Outcome::Failed:
+                break;
+            case RegexMatcher::Outcome::Fuel:
+                return fail(error, PITH_E_LIMIT, "a regular expression of the tokenizer takes too many steps on this text");
+            case RegexMatcher::Outcome::Depth:
+                return fail(error, PITH_E_LIMIT, "a regular expression of the tokenizer backtracks too deep on this text");
+            case RegexMatcher::Outcome::Memory:
+                return fail_memory(error, "a regular expression's stack", scratch->stack.size() * sizeof(RegexScratch::Frame));
         }
         if (at == end) break;
     }

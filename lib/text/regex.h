@@ -43,10 +43,10 @@ private:
     struct Op {
         Code code;
         uint8_t flags;
-        Where where;   // Assert
-        uint32_t x;    // Char: code point; Class, Loop: class; Split: first choice; Jump, Look, Atomic: where to go on
-        uint32_t y;    // Split: second choice; Loop: least count; Look behind: code points to step back
-        uint32_t z;    // Loop: greatest count
+        Where where;  // Assert
+        uint32_t x;   // Char: code point; Class, Loop: class; Split: first choice; Jump, Look, Atomic: where to go on
+        uint32_t y;   // Split: second choice; Loop: least count; Look behind: code points to step back
+        uint32_t z;   // Loop: greatest count
     };
     // A set of code points: the union (or intersection) of its items.
     struct Class {

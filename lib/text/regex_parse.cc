@@ -33,12 +33,12 @@ int hex_value(char c) {
 
 struct Node {
     enum Kind : uint8_t { Empty, Char, Set, Assert, Sequence, Choice, Repeat, Look, Atomic } kind;
-    uint8_t flags;        // as Op's
-    uint8_t where;        // Assert
-    bool lazy;            // Repeat
-    uint32_t a;           // Char: code point; Set: class; the rest: first child
-    uint32_t next;        // sibling in a Sequence or Choice
-    uint32_t least, most; // Repeat
+    uint8_t flags;         // as Op's
+    uint8_t where;         // Assert
+    bool lazy;             // Repeat
+    uint32_t a;            // Char: code point; Set: class; the rest: first child
+    uint32_t next;         // sibling in a Sequence or Choice
+    uint32_t least, most;  // Repeat
 };
 
 }  // namespace
@@ -98,7 +98,7 @@ private:
     pith_status script(std::string_view name, bool negated, Item* item);
     pith_status posix(Item* item);
     pith_status set(Options options, uint32_t* index);
-    pith_status set_items(Options options, size_t base);
+    pith_status set_items(size_t base);
     pith_status set_point(uint32_t* point);
     pith_status make_set(const Item* items, size_t count, bool negated, bool intersection, bool any_case, uint32_t* index);
     pith_status single(Item item, Options options, uint32_t* node);
@@ -167,15 +167,19 @@ pith_status RegexParser::sequence(Options options, uint32_t* node) {
         uint32_t part = kNone;
         PITH_TRY(atom(options, &part, &ends));
         if (!ends) PITH_TRY(quantifiers(&part));
-        if (last == kNone) nodes_[*node].a = part;
-        else nodes_[last].next = part;
+        if (last == kNone)
+            nodes_[*node].a = part;
+        else
+            nodes_[last].next = part;
         last = part;
     }
     return PITH_OK;
 }
 
 pith_status RegexParser::atom(Options options, uint32_t* node, bool* ends) {
-    const auto assertion = [&](Regex::Where where) { return add({Node::Assert, 0, static_cast<uint8_t>(where), false, 0, kNone, 0, 0}, node); };
+    const auto assertion = [&](Regex::Where where) {
+        return add({Node::Assert, 0, static_cast<uint8_t>(where), false, 0, kNone, 0, 0}, node);
+    };
     if (ahead("(")) return group(options, node, ends);
     if (ahead("\\")) return escape(options, node);
     if (ahead("*") || ahead("+") || ahead("?")) return malformed("nothing to repeat");
@@ -216,10 +220,14 @@ pith_status RegexParser::group_kind(Node* wrap, Options* options, bool* isolated
             *isolated = true;
             return PITH_OK;
         }
-        if (take("-")) on = false;
-        else if (take("i")) options->any_case = on;
-        else if (take("m")) options->dot_all = on;
-        else return unsupported("a group of an unknown kind");
+        if (take("-"))
+            on = false;
+        else if (take("i"))
+            options->any_case = on;
+        else if (take("m"))
+            options->dot_all = on;
+        else
+            return unsupported("a group of an unknown kind");
     }
     return malformed("'(' without ')'");
 }
@@ -278,8 +286,10 @@ pith_status RegexParser::quantifiers(uint32_t* node) {
         if (least > most) return malformed("an interval runs backwards");
         if (least > kMaxRepeat || (most > kMaxRepeat && most != kInfinite)) return too_large();
         // Oniguruma: a{2}? is (?:a{2})?, and a{2,3}+ repeats a{2,3}.
-        if (!(braces && least == most) && take("?")) lazy = true;
-        else if (!braces && take("+")) flags = Regex::kPossessive;
+        if (!(braces && least == most) && take("?"))
+            lazy = true;
+        else if (!braces && take("+"))
+            flags = Regex::kPossessive;
         const uint32_t body = *node;
         if (length(body).fixed && length(body).least == 0) return unsupported("a repeated group that matches nothing");
         PITH_TRY(add({Node::Repeat, flags, 0, lazy, body, kNone, least, most}, node));
@@ -299,19 +309,35 @@ pith_status RegexParser::hex_point(uint32_t digits, bool braces, uint32_t* point
 // A backslash escape that stands for one code point; `c` has been taken.
 pith_status RegexParser::escaped_point(char c, uint32_t* point) {
     switch (c) {
-        case 't': *point = '\t'; return PITH_OK;
-        case 'n': *point = '\n'; return PITH_OK;
-        case 'r': *point = '\r'; return PITH_OK;
-        case 'f': *point = '\f'; return PITH_OK;
-        case 'v': *point = '\v'; return PITH_OK;
-        case 'a': *point = '\a'; return PITH_OK;
-        case 'e': *point = 0x1B; return PITH_OK;
+        case 't':
+            *point = '\t';
+            return PITH_OK;
+        case 'n':
+            *point = '\n';
+            return PITH_OK;
+        case 'r':
+            *point = '\r';
+            return PITH_OK;
+        case 'f':
+            *point = '\f';
+            return PITH_OK;
+        case 'v':
+            *point = '\v';
+            return PITH_OK;
+        case 'a':
+            *point = '\a';
+            return PITH_OK;
+        case 'e':
+            *point = 0x1B;
+            return PITH_OK;
         case 'x': {
             const bool braces = take("{");
             return hex_point(braces ? 8 : 2, braces, point);
         }
-        case 'u': return hex_point(4, false, point);
-        default: break;
+        case 'u':
+            return hex_point(4, false, point);
+        default:
+            break;
     }
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
     if (letter) return unsupported("an escape");
@@ -323,19 +349,33 @@ pith_status RegexParser::escaped_point(char c, uint32_t* point) {
 bool RegexParser::shorthand(char c, Item* item) const {
     const bool negated = c >= 'A' && c <= 'Z';
     switch (c) {
-        case 'd': case 'D': *item = {Item::Categories, negated, unicode::kDecimal, 0}; return true;
-        case 's': case 'S': *item = {Item::Space, negated, 0, 0}; return true;
-        case 'w': case 'W': *item = {Item::Word, negated, 0, 0}; return true;
-        default: return false;
+        case 'd':
+        case 'D':
+            *item = {Item::Categories, negated, unicode::kDecimal, 0};
+            return true;
+        case 's':
+        case 'S':
+            *item = {Item::Space, negated, 0, 0};
+            return true;
+        case 'w':
+        case 'W':
+            *item = {Item::Word, negated, 0, 0};
+            return true;
+        default:
+            return false;
     }
 }
 
 pith_status RegexParser::script(std::string_view name, bool negated, Item* item) {
     std::span<const ScriptRange> ranges;
-    if (name == "Han") ranges = kHan;
-    else if (name == "Hiragana") ranges = kHiragana;
-    else if (name == "Katakana") ranges = kKatakana;
-    else return unsupported("a property that we have no table for");
+    if (name == "Han")
+        ranges = kHan;
+    else if (name == "Hiragana")
+        ranges = kHiragana;
+    else if (name == "Katakana")
+        ranges = kKatakana;
+    else
+        return unsupported("a property that we have no table for");
     Item items[sizeof kHan / sizeof kHan[0]];
     size_t count = 0;
     for (const ScriptRange& range : ranges) items[count++] = {Item::Range, false, range.first, range.last};
@@ -369,19 +409,28 @@ pith_status RegexParser::escape(Options options, uint32_t* node) {
     at_++;
     if (at_end()) return malformed("a backslash at the end");
     const char c = pattern_[at_++];
-    const auto assertion = [&](Regex::Where where) { return add({Node::Assert, 0, static_cast<uint8_t>(where), false, 0, kNone, 0, 0}, node); };
+    const auto assertion = [&](Regex::Where where) {
+        return add({Node::Assert, 0, static_cast<uint8_t>(where), false, 0, kNone, 0, 0}, node);
+    };
     Item item;
     if (shorthand(c, &item)) return single(item, options, node);
     switch (c) {
-        case 'p': case 'P':
+        case 'p':
+        case 'P':
             PITH_TRY(property(c == 'P', &item));
             return single(item, options, node);
-        case 'A': return assertion(Regex::Where::TextBegin);
-        case 'z': return assertion(Regex::Where::TextEnd);
-        case 'Z': return assertion(Regex::Where::TextEndOrNewline);
-        case 'b': return assertion(Regex::Where::WordEdge);
-        case 'B': return assertion(Regex::Where::NotWordEdge);
-        default: break;
+        case 'A':
+            return assertion(Regex::Where::TextBegin);
+        case 'z':
+            return assertion(Regex::Where::TextEnd);
+        case 'Z':
+            return assertion(Regex::Where::TextEndOrNewline);
+        case 'b':
+            return assertion(Regex::Where::WordEdge);
+        case 'B':
+            return assertion(Regex::Where::NotWordEdge);
+        default:
+            break;
     }
     if (c >= '1' && c <= '9') return unsupported("a back-reference");
     uint32_t point = 0;
@@ -390,7 +439,8 @@ pith_status RegexParser::escape(Options options, uint32_t* node) {
 }
 
 pith_status RegexParser::make_set(const Item* items, size_t count, bool negated, bool intersection, bool any_case, uint32_t* index) {
-    Regex::Class made = {{0, 0}, static_cast<uint32_t>(regex_.items_.size()), static_cast<uint32_t>(count), negated, intersection, any_case, false};
+    Regex::Class made = {{0, 0}, static_cast<uint32_t>(regex_.items_.size()), static_cast<uint32_t>(count), negated, intersection, any_case,
+                         false};
     if (!regex_.items_.append(items, count)) return no_memory();
     for (uint32_t point = 0; point < 128; point++)
         if (regex_.has(made, point)) made.ascii[point >> 6] |= uint64_t{1} << (point & 63);
@@ -402,12 +452,18 @@ pith_status RegexParser::make_set(const Item* items, size_t count, bool negated,
 // [:name:] or [:^name:] inside a set.
 pith_status RegexParser::posix(Item* item) {
     const bool negated = take("^");
-    if (take("space:]")) *item = {Item::Space, negated, 0, 0};
-    else if (take("digit:]")) *item = {Item::Categories, negated, unicode::kDecimal, 0};
-    else if (take("punct:]")) *item = {Item::Categories, negated, unicode::kPunctuation | unicode::kSymbol, 0};
-    else if (take("cntrl:]")) *item = {Item::Categories, negated, unicode::kControl, 0};
-    else if (take("ascii:]")) *item = {Item::Range, negated, 0, 127};
-    else return unsupported("a POSIX class");
+    if (take("space:]"))
+        *item = {Item::Space, negated, 0, 0};
+    else if (take("digit:]"))
+        *item = {Item::Categories, negated, unicode::kDecimal, 0};
+    else if (take("punct:]"))
+        *item = {Item::Categories, negated, unicode::kPunctuation | unicode::kSymbol, 0};
+    else if (take("cntrl:]"))
+        *item = {Item::Categories, negated, unicode::kControl, 0};
+    else if (take("ascii:]"))
+        *item = {Item::Range, negated, 0, 127};
+    else
+        return unsupported("a POSIX class");
     return PITH_OK;
 }
 
@@ -427,7 +483,7 @@ pith_status RegexParser::set_point(uint32_t* point) {
 }
 
 // Up to ']' or "&&": pushes the items onto pending_, which had `base` before.
-pith_status RegexParser::set_items(Options options, size_t base) {
+pith_status RegexParser::set_items(size_t base) {
     bool closes = false;  // a ']' right at the start is a plain character
     for (closes = pending_.size() > base; !(closes && (ahead("]") || ahead("&&"))); closes = true) {
         if (at_end()) return malformed("'[' without ']'");
@@ -436,7 +492,7 @@ pith_status RegexParser::set_items(Options options, size_t base) {
             PITH_TRY(posix(&item));
         } else if (take("[")) {
             uint32_t index = kNone;
-            PITH_TRY(set(options, &index));
+            PITH_TRY(set({false, false}, &index));
             item = {Item::Nested, false, index, 0};
         } else if (ahead("\\") && at_ + 1 < pattern_.size() && shorthand(pattern_[at_ + 1], &item)) {
             at_ += 2;
@@ -460,25 +516,25 @@ pith_status RegexParser::set_items(Options options, size_t base) {
     return PITH_OK;
 }
 
-// After '[': the set up to its ']'.
+// After '[': the set up to its ']'. Case is ignored by the outermost set as a whole, before its negation (as Oniguruma does it).
 pith_status RegexParser::set(Options options, uint32_t* index) {
     if (++depth_ > kMaxDepth) return too_large();
     const bool negated = take("^");
     const size_t base = pending_.size();
-    PITH_TRY(set_items(options, base));
+    PITH_TRY(set_items(base));
     if (!ahead("&&")) {
         PITH_TRY(make_set(pending_.data() + base, pending_.size() - base, negated, false, options.any_case, index));
         pending_.shrink(base);
     } else {
         for (size_t part = base;; part++) {
             uint32_t side = kNone;
-            PITH_TRY(make_set(pending_.data() + part, pending_.size() - part, false, false, options.any_case, &side));
+            PITH_TRY(make_set(pending_.data() + part, pending_.size() - part, false, false, false, &side));
             pending_.shrink(part);
             if (!pending_.push({Item::Nested, false, side, 0})) return no_memory();
             if (!take("&&")) break;
-            PITH_TRY(set_items(options, part + 1));
+            PITH_TRY(set_items(part + 1));
         }
-        PITH_TRY(make_set(pending_.data() + base, pending_.size() - base, negated, true, false, index));
+        PITH_TRY(make_set(pending_.data() + base, pending_.size() - base, negated, true, options.any_case, index));
         pending_.shrink(base);
     }
     at_++;  // ']'
@@ -490,9 +546,15 @@ pith_status RegexParser::set(Options options, uint32_t* index) {
 RegexParser::Length RegexParser::length(uint32_t index) const {
     const Node& node = nodes_[index];
     switch (node.kind) {
-        case Node::Char: case Node::Set: return {1, true};
-        case Node::Empty: case Node::Assert: case Node::Look: return {0, true};
-        case Node::Atomic: return length(node.a);
+        case Node::Char:
+        case Node::Set:
+            return {1, true};
+        case Node::Empty:
+        case Node::Assert:
+        case Node::Look:
+            return {0, true};
+        case Node::Atomic:
+            return length(node.a);
         case Node::Sequence: {
             Length sum = {0, true};
             for (uint32_t child = node.a; child != kNone; child = nodes_[child].next) {
@@ -526,16 +588,24 @@ pith_status RegexParser::generate(uint32_t index) {
     if (++visits_ > kMaxVisits) return too_large();
     const Node node = nodes_[index];
     switch (node.kind) {
-        case Node::Empty: return PITH_OK;
-        case Node::Char: return emit({Code::Char, node.flags, {}, node.a, 0, 0});
-        case Node::Set: return emit({Code::Class, 0, {}, node.a, 0, 0});
-        case Node::Assert: return emit({Code::Assert, 0, static_cast<Regex::Where>(node.where), 0, 0, 0});
+        case Node::Empty:
+            return PITH_OK;
+        case Node::Char:
+            return emit({Code::Char, node.flags, {}, node.a, 0, 0});
+        case Node::Set:
+            return emit({Code::Class, 0, {}, node.a, 0, 0});
+        case Node::Assert:
+            return emit({Code::Assert, 0, static_cast<Regex::Where>(node.where), 0, 0, 0});
         case Node::Sequence:
             for (uint32_t child = node.a; child != kNone; child = nodes_[child].next) PITH_TRY(generate(child));
             return PITH_OK;
-        case Node::Choice: return generate_choice(node);
-        case Node::Repeat: return generate_repeat(node);
-        case Node::Look: case Node::Atomic: return generate_look(node);
+        case Node::Choice:
+            return generate_choice(node);
+        case Node::Repeat:
+            return generate_repeat(node);
+        case Node::Look:
+        case Node::Atomic:
+            return generate_look(node);
     }
     return PITH_OK;
 }
@@ -578,7 +648,8 @@ pith_status RegexParser::generate_repeat(const Node& node) {
         }
         return emit({Code::Loop, node.flags, {}, set, node.least, node.most});
     }
-    if (node.most == kInfinite && length(node.a).least == 0) return unsupported("an endless repetition of what may match nothing");
+    // Engines differ in when they leave such a loop.
+    if (node.most > 1 && length(node.a).least == 0) return unsupported("a repetition of what may match nothing");
     const uint32_t atomic = here();
     if (node.flags & Regex::kPossessive) PITH_TRY(emit({Code::Atomic, 0, {}, 0, 0, 0}));
     for (uint32_t i = 0; i < node.least; i++) PITH_TRY(generate(node.a));

@@ -36,11 +36,20 @@ const char* contraction(const char* at, const char* end, bool any_case) {
         return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
     };
     switch (letter(1)) {
-        case 's': case 't': case 'm': case 'd': return at + 2;
-        case 'r': case 'v': return letter(2) == 'e' ? at + 3 : at;
-        case 'l': return letter(2) == 'l' ? at + 3 : at;
-        case '\xC5': return any_case && letter(2) == '\xBF' ? at + 3 : at;  // U+017F, the long s, folds to s
-        default: return at;
+        case 's':
+        case 't':
+        case 'm':
+        case 'd':
+            return at + 2;
+        case 'r':
+        case 'v':
+            return letter(2) == 'e' ? at + 3 : at;
+        case 'l':
+            return letter(2) == 'l' ? at + 3 : at;
+        case '\xC5':
+            return any_case && letter(2) == '\xBF' ? at + 3 : at;  // U+017F, the long s, folds to s
+        default:
+            return at;
     }
 }
 
@@ -105,8 +114,9 @@ const char* scan_llama3(const char* at, const char* end, int digits) {
     return newline ? newline : white_run(at, run, last, end);
 }
 
-#define PITH_LLAMA3(digits)                                                                                                 \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|" \
+#define PITH_LLAMA3(digits)                                              \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"                     \
     "\\s+(?!\\S)|\\s+"
 
 }  // namespace

@@ -7,13 +7,19 @@ namespace pith {
 namespace {
 
 constexpr size_t kMaxText = size_t{1} << 30;  // positions are 32 bits wide, and a normal form may be longer
-constexpr uint64_t kFuel = 1000000, kFuelPerByte = 256;
+constexpr uint64_t kFuel = 10000000, kFuelPerByte = 256;
 
 }  // namespace
 
 struct Tokenizer::Scratch {
     explicit Scratch(const Allocator& allocator)
-        : repaired(allocator), parts(allocator), inner(allocator), normalizer(allocator), pieces(allocator), regex(allocator), bpe(allocator) {}
+        : repaired(allocator),
+          parts(allocator),
+          inner(allocator),
+          normalizer(allocator),
+          pieces(allocator),
+          regex(allocator),
+          bpe(allocator) {}
     Array<char> repaired;
     Array<Part> parts, inner;
     NormalizerScratch normalizer;
@@ -23,8 +29,17 @@ struct Tokenizer::Scratch {
 };
 
 Tokenizer::Tokenizer(const Allocator& allocator)
-    : allocator_(allocator), parts_(allocator), vocabulary_(allocator), normalizer_(allocator), raw_(allocator), normalized_(allocator),
-      pre_tokenizer_(allocator), bpe_(allocator), decoder_(allocator), prefix_(allocator), ends_(allocator) {}
+    : allocator_(allocator),
+      parts_(allocator),
+      vocabulary_(allocator),
+      normalizer_(allocator),
+      raw_(allocator),
+      normalized_(allocator),
+      pre_tokenizer_(allocator),
+      bpe_(allocator),
+      decoder_(allocator),
+      prefix_(allocator),
+      ends_(allocator) {}
 
 pith_status Tokenizer::encode(std::string_view text, EncodeOptions options, Array<int32_t>* ids, uint64_t* work, pith_error* error) const {
     Scratch scratch(allocator_);
@@ -79,11 +94,12 @@ pith_status Tokenizer::check_id(int32_t id, pith_error* error) const {
     return fail(error, PITH_E_ARGUMENT, "token id %d is out of range, the vocabulary ends at %u", static_cast<int>(id), vocab_size());
 }
 
-pith_status Tokenizer::decode(const int32_t* ids, size_t count, bool special, char* text, size_t capacity, size_t* size, pith_error* error) const {
+pith_status Tokenizer::decode(const int32_t* ids, size_t count, bool special, char* text, size_t capacity, size_t* size,
+                              pith_error* error) const {
     for (size_t i = 0; i < count; i++)
         if (check_id(ids[i], nullptr) < 0)
-            return fail(error, PITH_E_ARGUMENT, "tokens[%zu]: token id %d is out of range, the vocabulary ends at %u", i, static_cast<int>(ids[i]),
-                        vocab_size());
+            return fail(error, PITH_E_ARGUMENT, "tokens[%zu]: token id %d is out of range, the vocabulary ends at %u", i,
+                        static_cast<int>(ids[i]), vocab_size());
     DecodeState state = {};
     TextWriter out(text, capacity);
     for (size_t i = 0; i < count; i++) {
@@ -95,7 +111,8 @@ pith_status Tokenizer::decode(const int32_t* ids, size_t count, bool special, ch
     return out.fits() ? PITH_OK : fail(error, PITH_E_BUFFER, "the text takes %zu bytes, the buffer has %zu", out.size(), capacity);
 }
 
-pith_status Tokenizer::stream(DecodeState* state, int32_t id, bool special, char* text, size_t capacity, size_t* size, pith_error* error) const {
+pith_status Tokenizer::stream(DecodeState* state, int32_t id, bool special, char* text, size_t capacity, size_t* size,
+                              pith_error* error) const {
     if (!decoder_.is_state(*state)) return fail(error, PITH_E_ARGUMENT, "stream wasn't zeroed at its start, or is another tokenizer's");
     DecodeState next = *state;
     TextWriter out(text, capacity);

@@ -49,7 +49,8 @@ private:
     pith_status check_id(int32_t id, pith_error* error) const;
     bool is_skipped(uint32_t token, bool special) const { return !special && vocabulary_[token].flags & Token::kSpecial; }
 
-    pith_status encode_text(std::string_view text, bool first, bool special, Scratch* scratch, Array<int32_t>* ids, pith_error* error) const;
+    pith_status encode_text(std::string_view text, bool first, bool special, Scratch* scratch, Array<int32_t>* ids,
+                            pith_error* error) const;
     pith_status encode_words(std::string_view text, bool first, Scratch* scratch, Array<int32_t>* ids, pith_error* error) const;
 
     pith_status load_tokenizer(const Field& root, pith_error* error);

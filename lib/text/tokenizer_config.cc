@@ -102,7 +102,8 @@ pith_status Tokenizer::find_specials(const Json* config, const Json* map, const 
             Array<int32_t> ids(allocator_);
             PITH_TRY(special_ids(file.member(kNames[which].id), &ids, error));
             if (special_[which] < 0 && !none && !ids.empty()) special_[which] = ids[0];
-            if (which == static_cast<size_t>(SpecialToken::Eos) && !ends_.append(ids.data(), ids.size())) return no_memory(error, ids.size());
+            if (which == static_cast<size_t>(SpecialToken::Eos) && !ends_.append(ids.data(), ids.size()))
+                return no_memory(error, ids.size());
         }
     }
     int32_t& unknown = special_[static_cast<size_t>(SpecialToken::Unk)];

@@ -62,7 +62,8 @@ pith_status Tokenizer::read_added(const Field& field, AddedToken* token, pith_er
     int64_t id = 0;
     PITH_TRY(field.number("id", 0, kMaxTokenId, &id, error));
     if (token->text.size() > kMaxAdded)
-        return fail(error, PITH_E_LIMIT, "%s: %s: an added token of %zu bytes, at most %zu are allowed", field.file(), field.path(), token->text.size(), kMaxAdded);
+        return fail(error, PITH_E_LIMIT, "%s: %s: an added token of %zu bytes, at most %zu are allowed", field.file(), field.path(),
+                    token->text.size(), kMaxAdded);
     bool special = false;
     PITH_TRY(field.flag("special", &special, error));
     bool normalized = !special, single_word = false, lstrip = false, rstrip = false;
@@ -70,8 +71,9 @@ pith_status Tokenizer::read_added(const Field& field, AddedToken* token, pith_er
     PITH_TRY(field.flag("single_word", &single_word, error));
     PITH_TRY(field.flag("lstrip", &lstrip, error));
     PITH_TRY(field.flag("rstrip", &rstrip, error));
-    token->flags = static_cast<uint8_t>(Token::kAdded | (special ? Token::kSpecial : 0) | (normalized ? Token::kNormalized : 0) |
-                                        (single_word ? Token::kSingleWord : 0) | (lstrip ? Token::kLstrip : 0) | (rstrip ? Token::kRstrip : 0));
+    token->flags =
+        static_cast<uint8_t>(Token::kAdded | (special ? Token::kSpecial : 0) | (normalized ? Token::kNormalized : 0) |
+                             (single_word ? Token::kSingleWord : 0) | (lstrip ? Token::kLstrip : 0) | (rstrip ? Token::kRstrip : 0));
     return PITH_OK;
 }
 
@@ -116,7 +118,8 @@ pith_status Tokenizer::load_template(const Field& processor, Array<int32_t>* pre
         if (!ids || !ids->is(Json::Array)) return token.member("id").expected("a key of special_tokens with ids", error);
         for (size_t j = 0; j < ids->size; j++) {
             const Json& id = ids->items[j];
-            if (!id.is(Json::Int) || id.integer < 0 || id.integer > kMaxTokenId || vocabulary_.find_id(static_cast<uint32_t>(id.integer)) == kNoToken)
+            if (!id.is(Json::Int) || id.integer < 0 || id.integer > kMaxTokenId ||
+                vocabulary_.find_id(static_cast<uint32_t>(id.integer)) == kNoToken)
                 return token.member("id").expected("ids of the vocabulary", error);
             if (!prefix->push(static_cast<int32_t>(id.integer))) return fail_memory(error, "a template", prefix->size());
         }

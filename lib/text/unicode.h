@@ -12,10 +12,10 @@ namespace pith::unicode {
 // A set of categories is a mask of these bits; bit number = utf8proc's category number.
 using Mask = uint32_t;
 inline constexpr Mask kUppercase = 1u << 1, kLowercase = 1u << 2, kTitlecase = 1u << 3;
-inline constexpr Mask kLetter = 0x3Eu;          // Lu Ll Lt Lm Lo
-inline constexpr Mask kMark = 7u << 6;          // Mn Mc Me
-inline constexpr Mask kNumber = 7u << 9;        // Nd Nl No
-inline constexpr Mask kDecimal = 1u << 9;       // Nd
+inline constexpr Mask kLetter = 0x3Eu;     // Lu Ll Lt Lm Lo
+inline constexpr Mask kMark = 7u << 6;     // Mn Mc Me
+inline constexpr Mask kNumber = 7u << 9;   // Nd Nl No
+inline constexpr Mask kDecimal = 1u << 9;  // Nd
 inline constexpr Mask kPunctuation = 0x7Fu << 12;
 inline constexpr Mask kSymbol = 15u << 19;
 inline constexpr Mask kSeparator = 7u << 23;
@@ -44,7 +44,7 @@ bool is_punctuation(uint32_t point);  // ASCII punctuation, or P
 
 uint32_t lower(uint32_t point);  // simple mappings
 uint32_t upper(uint32_t point);
-uint32_t fold(uint32_t point);   // simple case folding; itself where the folding has several code points
+uint32_t fold(uint32_t point);  // simple case folding; itself where the folding has several code points
 
 // Appends the normal form of valid `text`; `points` is scratch. False: out of memory.
 struct Form {

@@ -51,7 +51,9 @@ bool Vocabulary::reserve(size_t count) { return tokens_.reserve(count) && by_id_
 pith_status Vocabulary::add(std::string_view text, uint32_t id, uint8_t flags, const char* where, pith_error* error) {
     const int shown = static_cast<int>(text.size() < 60 ? text.size() : 60);
     if (find(text) != kNoToken) return fail(error, PITH_E_FORMAT, "%s: the token '%.*s' is there twice", where, shown, text.data());
-    if (id > kMaxTokenId) return fail(error, PITH_E_FORMAT, "%s: the token '%.*s' has id %u, at most %u is allowed", where, shown, text.data(), id, kMaxTokenId);
+    if (id > kMaxTokenId)
+        return fail(error, PITH_E_FORMAT, "%s: the token '%.*s' has id %u, at most %u is allowed", where, shown, text.data(), id,
+                    kMaxTokenId);
     const uint32_t index = static_cast<uint32_t>(tokens_.size());
     if (!tokens_.push({id, flags, text.data(), static_cast<uint32_t>(text.size())})) return fail_memory(error, "a vocabulary", text.size());
     if (!index_.put(text, index)) return fail(error, PITH_E_LIMIT, "%s: too many tokens share a hash value", where);
@@ -68,15 +70,16 @@ pith_status Vocabulary::finish(const char* where, pith_error* error) {
         const Token& one = tokens_[by_id_[i - 1]];
         const Token& two = tokens_[by_id_[i]];
         if (one.id != two.id) continue;
-        return fail(error, PITH_E_FORMAT, "%s: the tokens '%.*s' and '%.*s' share the id %u", where, static_cast<int>(std::min(one.size, 60u)), one.text,
-                    static_cast<int>(std::min(two.size, 60u)), two.text, one.id);
+        return fail(error, PITH_E_FORMAT, "%s: the tokens '%.*s' and '%.*s' share the id %u", where,
+                    static_cast<int>(std::min(one.size, 60u)), one.text, static_cast<int>(std::min(two.size, 60u)), two.text, one.id);
     }
     return PITH_OK;
 }
 
 uint32_t Vocabulary::find_id(uint32_t id) const {
     if (id < by_id_.size() && tokens_[by_id_[id]].id == id) return by_id_[id];
-    const uint32_t* found = std::lower_bound(by_id_.begin(), by_id_.end(), id, [this](uint32_t index, uint32_t wanted) { return tokens_[index].id < wanted; });
+    const uint32_t* found =
+        std::lower_bound(by_id_.begin(), by_id_.end(), id, [this](uint32_t index, uint32_t wanted) { return tokens_[index].id < wanted; });
     return found != by_id_.end() && tokens_[*found].id == id ? *found : kNoToken;
 }
 
