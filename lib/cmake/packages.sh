@@ -18,9 +18,9 @@ need_header() {
     missing="$missing $1"
 }
 
-# Installs what is missing, or says how to and ends. Needs root, or sudo that asks no password.
-install_missing() {
-    [ -n "$missing" ] || return 0
+# Installs what is missing, or says how to and fails. Needs root, or sudo that asks no password. A subshell: it sets no variable of the caller's.
+install_missing() (
+    [ -n "$missing" ] || exit 0
     as_root=
     if [ "$(id -u)" != 0 ]; then as_root=sudo; fi
     if ! command -v apt-get > /dev/null; then
@@ -41,4 +41,4 @@ install_missing() {
         exit 1
     fi
     rm -f "$log"
-}
+)
