@@ -10,17 +10,28 @@
 
 #if defined(_WIN32)
 #  include <malloc.h>
+#else
+#  include <sys/mman.h>
 #endif
 
 namespace pith {
 namespace {
 
+[[maybe_unused]] constexpr size_t kHugePage = 2 << 20;
+
 void* system_alloc(void*, size_t size, size_t alignment) {
 #if defined(_WIN32)
     return _aligned_malloc(size ? size : 1, alignment);
 #else
+    // Weights are streamed once a token: with 4 KiB pages the walks through the page table cost a good part of the bandwidth.
+    const bool huge = size >= 2 * kHugePage;
+    if (huge && alignment < kHugePage) alignment = kHugePage;
     void* memory = nullptr;
-    return posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size) == 0 ? memory : nullptr;
+    if (posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment, size)) return nullptr;
+#  if defined(MADV_HUGEPAGE)
+    if (huge) madvise(memory, size, MADV_HUGEPAGE);  // a wish: whether it is granted makes no difference to us
+#  endif
+    return memory;
 #endif
 }
 
