@@ -28,7 +28,7 @@ BASE = dict(architectures=['LlamaForCausalLM'], model_type='llama', hidden_size=
             hidden_act='silu', rope_theta=10000.0, rope_scaling=None, tie_word_embeddings=False, attention_bias=False, mlp_bias=False,
             bos_token_id=1, eos_token_id=2, torch_dtype='float32')
 MISTRAL = dict(architectures=['MistralForCausalLM'], model_type='mistral', rms_norm_eps=1e-6)
-LLAMA3 = dict(rope_type='llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+LLAMA3 = dict(rope_type='llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
 YARN = dict(rope_type='yarn', factor=4.0, original_max_position_embeddings=64)
 
 
@@ -42,6 +42,7 @@ def case(config=None, dtype='float16', **kw):
 
 
 GPTQ = dict(hidden_size=128, intermediate_size=160, num_hidden_layers=2)
+SMALL = dict(tie_word_embeddings=True)
 CASES = {
     'llama_f32': case(dtype='float32'),
     'llama_f16': case(),
@@ -91,6 +92,11 @@ CASES = {
     'gptq_head': case(GPTQ, gptq=dict(group_size=32, head=True)),
     'gptq_bias': case(dict(GPTQ, attention_bias=True), gptq=dict(group_size=64)),
     'gptq_config_inside': case(GPTQ, gptq=dict(group_size=64, inside=True)),
+    'linear_both_keys': case(dict(rope_scaling=dict(type='linear', rope_type='linear', factor=3.0), tie_word_embeddings=True, intermediate_size=40)),
+    'gptq_no_g_idx': case(dict(SMALL, intermediate_size=72), gptq=dict(group_size=32, no_g_idx=True)),
+    'gptq_zero_g_idx_whole': case(SMALL, gptq=dict(group_size=-1, zero_g_idx=True)),
+    'gptq_odd_rows': case(dict(SMALL, vocab_size=136, num_attention_heads=2, num_key_value_heads=1, head_dim=40, tie_word_embeddings=False),
+                          gptq=dict(group_size=32, head=True, act_order=True, sym=False, v2=True)),  # rows 40, 80, 136: tiles not full
     'gptq_tied_mistral': case(dict(GPTQ, **MISTRAL, sliding_window=8, tie_word_embeddings=True), gptq=dict(group_size=32)),
 }
 
@@ -127,7 +133,8 @@ def quantised(state, rng, gptq):
         tensors[module + '.qweight'] = torch.from_numpy(qweight.copy())
         tensors[module + '.qzeros'] = torch.from_numpy(qzeros.copy())
         tensors[module + '.scales'] = torch.from_numpy(scale).to(as_stored)
-        tensors[module + '.g_idx'] = torch.from_numpy(np.zeros_like(g_idx) if gptq.get('zero_g_idx') else g_idx)
+        if not gptq.get('no_g_idx'):
+            tensors[module + '.g_idx'] = torch.from_numpy(np.zeros_like(g_idx) if gptq.get('zero_g_idx') else g_idx)
         dense[name] = torch.from_numpy(dequantise(q, zero, scale, g_idx)).float()
     return tensors, dense
 
