@@ -33,12 +33,14 @@ struct Tune {
     using ExactShape = Shape<4, 2, 8>;
     using FastShape = Shape<4, 2, 8>;
     static constexpr int kScoreSubs = 4, kMixVecs = 4;
-    static constexpr size_t kPrefetch = 2048;
 };
 
 inline __mmask16 first(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 
-inline void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
+// Forced inline: GCC takes a function that only prefetches for one without effect, and drops the call.
+PITH_KERNEL_INLINE inline void prefetch(const uint8_t* at, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T0);
+}
 inline Vec set1(float value) { return {_mm512_set1_ps(value)}; }
 inline Vec zero() { return {_mm512_setzero_ps()}; }
 inline Vec load(const float* from) { return {_mm512_loadu_ps(from)}; }
@@ -144,22 +146,28 @@ PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t*
     }
 }
 
-// One token: two chains a tile hide the latency of the sums.
+// One token: few instructions an octet, so that many loads are in flight. The high nibbles stay where they are, sixteen times too
+// large, and have their own sums, which also hides latency.
 template <int kTiles>
-inline void dots(Ints (&dot)[kTiles][1], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[1], uint32_t octets) {
-    const __m512i mask = _mm512_set1_epi8(15);
+PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][1], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[1],
+                                    uint32_t octets) {
+    const __m512i low = _mm512_set1_epi8(0x0F), high = _mm512_set1_epi8(static_cast<char>(0xF0));
     __m512i sum[kTiles];
-    for (int i = 0; i < kTiles; i++) sum[i] = _mm512_setzero_si512();
-    for (uint32_t o = 0; o < octets; o++) {
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { sum[i] = _mm512_setzero_si512(); });
+    const auto octet = [&](uint32_t o) PITH_KERNEL_INLINE {
         const __m512i first = quad(q[0] + o * 8), second = quad(q[0] + o * 8 + 4);
-        for (int i = 0; i < kTiles; i++) {
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
             const __m512i both = _mm512_load_si512(codes[i] + o * 64);
-            prefetch(codes[i] + o * 64 + Tune::kPrefetch);
-            dot[i][0].v = _mm512_dpbusd_epi32(dot[i][0].v, _mm512_and_si512(both, mask), first);
-            sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(_mm512_srli_epi16(both, 4), mask), second);
-        }
+            dot[i][0].v = _mm512_dpbusd_epi32(dot[i][0].v, _mm512_and_si512(both, low), first);
+            sum[i] = _mm512_dpbusd_epi32(sum[i], _mm512_and_si512(both, high), second);
+        });
+    };
+    if (octets == 8) {
+        unroll<8>([&](int o) PITH_KERNEL_INLINE { octet(static_cast<uint32_t>(o)); });
+    } else {
+        for (uint32_t o = 0; o < octets; o++) octet(o);
     }
-    for (int i = 0; i < kTiles; i++) dot[i][0].v = _mm512_add_epi32(dot[i][0].v, sum[i]);
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][0].v = _mm512_add_epi32(dot[i][0].v, _mm512_srai_epi32(sum[i], 4)); });
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ struct Job {
     size_t y_stride;
     Q4Layout q4;
     uint32_t block;  // Q4 fast path: columns of an activation block
+    uint32_t step;   // from tile to tile of a register block
 
     const uint8_t* tile(uint32_t t) const { return w.data + t * w.tile_bytes; }
     void store(uint32_t token, uint32_t t, Vec v) const {
@@ -33,8 +34,9 @@ PITH_KERNEL_INLINE inline void clear(Vec (&sum)[kTiles][kTokens]) {
 }
 template <int kTiles, int kTokens>
 PITH_KERNEL_INLINE inline void store_all(const Job& job, uint32_t token, uint32_t tile, const Vec (&sum)[kTiles][kTokens]) {
-    unroll<kTiles>(
-        [&](int i) PITH_KERNEL_INLINE { unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { job.store(token + t, tile + i, sum[i][t]); }); });
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { job.store(token + t, tile + i * job.step, sum[i][t]); });
+    });
 }
 
 template <Type kType>
@@ -55,15 +57,12 @@ struct Dense {
         const uint8_t* w[kTiles];
         const float* x[kTokens];
         Vec sum[kTiles][kTokens];
-        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { w[i] = job.tile(tile + i); });
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { w[i] = job.tile(tile + i * job.step); });
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { x[t] = job.x.x + (token + t) * job.x.x_stride; });
         clear(sum);
         for (size_t k = 0; k < job.w.cols; k++) {
             Vec weights[kTiles];
-            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
-                weights[i] = load_element<kType>(w[i] + k * kStep);
-                if constexpr (kTokens == 1) prefetch(w[i] + k * kStep + Tune::kPrefetch);
-            });
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { weights[i] = load_element<kType>(w[i] + k * kStep); });
             unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
                 const Vec value = set1(x[t][k]);
                 unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { sum[i][t] = fma(weights[i], value, sum[i][t]); });
@@ -86,7 +85,7 @@ template <int kTiles, int kTokens>
 PITH_KERNEL_INLINE inline void add_scaled(const Job& job, uint32_t tile, uint32_t group, const Vec (&part)[kTiles][kTokens],
                                           Vec (&sum)[kTiles][kTokens]) {
     unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
-        const Vec scale = q4_scales(job, job.tile(tile + i), group);
+        const Vec scale = q4_scales(job, job.tile(tile + i * job.step), group);
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { sum[i][t] = fma(part[i][t], scale, sum[i][t]); });
     });
 }
@@ -104,11 +103,12 @@ struct Q4Exact {
             Vec part[kTiles][kTokens];
             Vec zeros[kTiles];
             clear(part);
-            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { zeros[i] = to_float(q4_zeros(job, job.tile(tile + i), group)); });
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { zeros[i] = to_float(q4_zeros(job, job.tile(tile + i * job.step), group)); });
             for (; column < end; column += 8) {
                 Ints codes[kTiles];
-                unroll<kTiles>([&](int i)
-                                   PITH_KERNEL_INLINE { codes[i] = load_ints(job.tile(tile + i) + job.q4.codes + size_t{column} * 8); });
+                unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+                    codes[i] = load_ints(job.tile(tile + i * job.step) + job.q4.codes + size_t{column} * 8);
+                });
                 octet<0>(codes, zeros, x, column, part);
             }
             add_scaled(job, tile, group, part, sum);
@@ -135,9 +135,12 @@ struct Q4Fast {
         const uint8_t* codes[kTiles];
         const int8_t* q[kTokens];
         Vec sum[kTiles][kTokens];
-        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] = job.tile(tile + i) + job.q4.codes; });
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] = job.tile(tile + i * job.step) + job.q4.codes; });
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { q[t] = job.x.q + (token + t) * job.x.q_stride; });
         clear(sum);
+        if constexpr (kTokens == 1) {  // else the hardware takes the skipped scales for the end of its streams
+            for (int i = 0; i < kTiles; i++) prefetch(job.tile(tile + i * job.step), job.q4.codes);
+        }
         size_t block = token * job.x.block_stride;
         for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
             const uint32_t end = smaller(column + job.w.group, job.w.cols);
@@ -162,7 +165,7 @@ private:
                                              Vec (&part)[kTiles][kTokens]) {
         Ints dot[kTiles][kTokens];
         unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
-            const Ints zeros = q4_zeros(job, job.tile(tile + i), group);
+            const Ints zeros = q4_zeros(job, job.tile(tile + i * job.step), group);
             unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { dot[i][t] = times(zeros, job.x.sum[block + t * job.x.block_stride]); });
         });
         dots(dot, codes, q, octets);
@@ -184,11 +187,20 @@ inline void over_tiles(const Job& job, uint32_t token, uint32_t token_end, uint3
     for (; tile_end - tile >= kTiles; tile += kTiles) over_tokens<Kernel, kTiles, kTokens>(job, token, token_end, tile);
     if constexpr (kTiles > 1) over_tiles<Kernel, kTiles / 2, kTokens>(job, token, token_end, tile, tile_end);
 }
+// One token reads every weight once: as few streams of memory, each as long as can be.
+template <class Kernel, int kTiles>
+inline void stream(Job job, uint32_t token, uint32_t tile, uint32_t tile_end) {
+    job.step = (tile_end - tile) / kTiles;
+    for (uint32_t i = 0; i < job.step; i++) Kernel::template run<kTiles, 1>(job, token, tile + i);
+    tile += job.step * kTiles;
+    job.step = 1;
+    for (; tile < tile_end; tile++) Kernel::template run<1, 1>(job, token, tile);
+}
 template <class Kernel, class Shape>
 inline void cut(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile, uint32_t tile_end) {
     if (token >= token_end || tile >= tile_end) return;
     if (token_end - token == 1) {
-        over_tiles<Kernel, Shape::kSingle, 1>(job, token, token_end, tile, tile_end);
+        stream<Kernel, Shape::kSingle>(job, token, tile, tile_end);
     } else {
         over_tiles<Kernel, Shape::kTiles, Shape::kTokens>(job, token, token_end, tile, tile_end);
     }
@@ -196,7 +208,7 @@ inline void cut(const Job& job, uint32_t token, uint32_t token_end, uint32_t til
 
 inline void matmul(const Matrix& w, const Activations& x, uint32_t token_begin, uint32_t token_end, uint32_t tile_begin, uint32_t tile_end,
                    float* y, size_t y_stride) {
-    Job job{w, x, y, y_stride, {}, 0};
+    Job job{w, x, y, y_stride, {}, 0, 1};
     switch (w.type) {
         case Type::F32:
             return cut<Dense<Type::F32>, Tune::DenseShape>(job, token_begin, token_end, tile_begin, tile_end);

@@ -25,7 +25,6 @@ struct Tune {
     using ExactShape = Shape<1, 1, 2>;
     using FastShape = Shape<1, 1, 2>;
     static constexpr int kScoreSubs = 1, kMixVecs = 1;
-    static constexpr size_t kPrefetch = 0;
 };
 
 template <class F>
@@ -41,7 +40,7 @@ inline Ints each_int(const F& f) {
     return out;
 }
 
-inline void prefetch(const void*) {}
+inline void prefetch(const uint8_t*, size_t) {}
 inline Vec set1(float value) {
     return each([=](int) { return value; });
 }
