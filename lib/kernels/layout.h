@@ -29,6 +29,12 @@ PITH_KERNEL_INLINE inline void unroll(const F& f) {
     }
 }
 
+// What a tier takes through registers together: tiles for one token, else tiles and tokens.
+template <int kOne, int kMany, int kTogether>
+struct RegisterShape {
+    static constexpr int kSingle = kOne, kTiles = kMany, kTokens = kTogether;
+};
+
 inline size_t align_64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 inline uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 inline uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }

@@ -25,13 +25,9 @@ struct Ints {
 };
 
 struct Tune {
-    template <int kOne, int kMany, int kTogether>
-    struct Shape {
-        static constexpr int kSingle = kOne, kTiles = kMany, kTokens = kTogether;
-    };
-    using DenseShape = Shape<4, 2, 8>;
-    using ExactShape = Shape<4, 2, 8>;
-    using FastShape = Shape<4, 2, 8>;
+    using DenseShape = RegisterShape<4, 2, 8>;
+    using ExactShape = RegisterShape<4, 2, 8>;
+    using FastShape = RegisterShape<4, 2, 8>;
     static constexpr int kScoreSubs = 4, kMixVecs = 4;
 };
 

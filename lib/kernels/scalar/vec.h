@@ -17,13 +17,9 @@ struct Ints {
 };
 
 struct Tune {
-    template <int kOne, int kMany, int kTogether>
-    struct Shape {
-        static constexpr int kSingle = kOne, kTiles = kMany, kTokens = kTogether;
-    };
-    using DenseShape = Shape<1, 1, 2>;
-    using ExactShape = Shape<1, 1, 2>;
-    using FastShape = Shape<1, 1, 2>;
+    using DenseShape = RegisterShape<1, 1, 2>;
+    using ExactShape = RegisterShape<1, 1, 2>;
+    using FastShape = RegisterShape<1, 1, 2>;
     static constexpr int kScoreSubs = 1, kMixVecs = 1;
 };
 

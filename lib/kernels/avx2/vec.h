@@ -1,0 +1,211 @@
+// Sixteen lanes in two ymm registers.
+#pragma once
+#include <immintrin.h>
+
+#include "kernels/impl/exp2.h"
+#include "kernels/layout.h"
+
+namespace pith::kernels {
+namespace {
+
+struct Vec {
+    __m256 a, b;  // lanes 0..7 and 8..15
+};
+struct Ints {
+    __m256i a, b;
+};
+
+struct Tune {
+    using DenseShape = RegisterShape<4, 1, 6>;
+    using ExactShape = RegisterShape<2, 1, 4>;
+    using FastShape = RegisterShape<4, 1, 4>;
+    static constexpr int kScoreSubs = 1, kMixVecs = 1;
+};
+
+// All ones in the first n of 16 lanes.
+inline Ints first(uint32_t n) {
+    alignas(64) static constexpr int32_t kOnes[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    const int32_t* at = kOnes + 16 - n;
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + 8))};
+}
+inline __m256i load_256(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+inline __m128i load_128(const void* from) { return _mm_loadu_si128(static_cast<const __m128i*>(from)); }
+inline __m128 low_half(__m256 x) { return _mm256_castps256_ps128(x); }
+inline __m128 high_half(__m256 x) { return _mm256_extractf128_ps(x, 1); }
+
+// Forced inline: GCC takes a function that only prefetches for one without effect, and drops the call.
+PITH_KERNEL_INLINE inline void prefetch(const uint8_t* at, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T0);
+}
+inline Vec set1(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+inline Vec zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+inline Vec load(const float* from) { return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)}; }
+inline Vec load(const uint16_t* halves) { return {_mm256_cvtph_ps(load_128(halves)), _mm256_cvtph_ps(load_128(halves + 8))}; }
+inline __m256 bf16_8(const uint16_t* from) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_128(from)), 16)); }
+inline Vec load_bf16(const uint16_t* from) { return {bf16_8(from), bf16_8(from + 8)}; }
+// The first n lanes; the others are zero.
+inline Vec load_n(const float* from, uint32_t n) {
+    if (n == 16) return load(from);
+    const Ints mask = first(n);
+    return {_mm256_maskload_ps(from, mask.a), n > 8 ? _mm256_maskload_ps(from + 8, mask.b) : _mm256_setzero_ps()};
+}
+inline Vec gather_n(const float* from, const uint32_t* index, uint32_t n) {
+    alignas(32) float lanes[16] = {};
+    for (uint32_t i = 0; i < n; i++) lanes[i] = from[index[i]];
+    return load(lanes);
+}
+inline void store(float* to, Vec x) {
+    _mm256_storeu_ps(to, x.a);
+    _mm256_storeu_ps(to + 8, x.b);
+}
+inline void store_n(float* to, Vec x, uint32_t n) {
+    if (n == 16) return store(to, x);
+    const Ints mask = first(n);
+    _mm256_maskstore_ps(to, mask.a, x.a);
+    if (n > 8) _mm256_maskstore_ps(to + 8, mask.b, x.b);
+}
+inline void store_half(uint16_t* to, Vec x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+
+inline Vec add(Vec x, Vec y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+inline Vec sub(Vec x, Vec y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+inline Vec mul(Vec x, Vec y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+inline Vec div(Vec x, Vec y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+inline Vec fma(Vec x, Vec y, Vec z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline Vec max(Vec x, Vec y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+// Lanes [begin, end) of x, the others of y.
+inline __m256 keep_8(__m256 x, __m256i lane, int begin, int end, __m256 y) {
+    const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(begin), lane);
+    const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane);
+    return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(_mm256_andnot_si256(before, inside)));
+}
+inline Vec keep(Vec x, int begin, int end, Vec y) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return {keep_8(x.a, lane, begin, end, y.a), keep_8(x.b, lane, begin - 8, end - 8, y.b)};
+}
+inline float first_lane(Vec x) { return _mm256_cvtss_f32(x.a); }
+inline float reduce_add(Vec x) {
+    const __m256 eight = _mm256_add_ps(x.a, x.b);
+    __m128 four = _mm_add_ps(low_half(eight), high_half(eight));
+    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+inline float reduce_max(Vec x) {
+    const __m256 eight = _mm256_max_ps(x.a, x.b);
+    __m128 four = _mm_max_ps(low_half(eight), high_half(eight));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+
+// NaN stays NaN (max and min return their second operand for it); below 2^-126 is zero, from 2^128 on infinity.
+inline __m256 exp2_8(__m256 x) {
+    const __m256 least = _mm256_set1_ps(-126.0f);
+    const __m256 clamped = _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(least, x));
+    const __m256 whole = _mm256_round_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256 f = _mm256_sub_ps(clamped, whole);
+    __m256 p = _mm256_set1_ps(kExp2[5]);
+    for (int i = 4; i >= 0; i--) p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(kExp2[i]));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
+    const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127)), 23);
+    const __m256 result = _mm256_mul_ps(p, _mm256_castsi256_ps(exponent));
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, least, _CMP_LT_OQ), result);
+}
+inline Vec exp2(Vec x) { return {exp2_8(x.a), exp2_8(x.b)}; }
+
+inline Ints set1_int(int32_t value) { return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)}; }
+inline Ints load_ints(const uint8_t* from) { return {load_256(from), load_256(from + 32)}; }
+inline Ints load_bytes(const uint8_t* from) {
+    const __m128i bytes = load_128(from);
+    return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+template <int kShift>
+inline Ints nibble(Ints x) {
+    const __m256i mask = _mm256_set1_epi32(15);
+    return {_mm256_and_si256(_mm256_srli_epi32(x.a, kShift), mask), _mm256_and_si256(_mm256_srli_epi32(x.b, kShift), mask)};
+}
+inline Vec to_float(Ints x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+inline Ints add(Ints x, Ints y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+// x in 0..16, y in int16: a pair of 16-bit products, the upper one zero.
+inline Ints times(Ints x, int32_t y) {
+    const __m256i factor = _mm256_set1_epi32(y);
+    return {_mm256_madd_epi16(x.a, factor), _mm256_madd_epi16(x.b, factor)};
+}
+inline int32_t reduce_add(Ints x) {
+    const __m256i eight = _mm256_add_epi32(x.a, x.b);
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+}
+// The larger by lane of m and the bits of |x|.
+inline Ints max_magnitude(Ints m, Vec x) {
+    const __m256i mask = _mm256_set1_epi32(0x7FFFFFFF);
+    return {_mm256_max_epi32(m.a, _mm256_and_si256(_mm256_castps_si256(x.a), mask)),
+            _mm256_max_epi32(m.b, _mm256_and_si256(_mm256_castps_si256(x.b), mask))};
+}
+inline uint32_t reduce_max(Ints x) {
+    const __m256i eight = _mm256_max_epi32(x.a, x.b);
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1))));
+}
+// To nearest, ties to even: what MXCSR says on entry.
+inline Ints round(Vec x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
+inline void store_int8(int8_t* to, Ints x, uint32_t n) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    alignas(16) int8_t lanes[16];
+    _mm_store_si128(reinterpret_cast<__m128i*>(lanes), bytes);
+    n == 16 ? memcpy(to, lanes, 16) : memcpy(to, lanes, n);
+}
+
+// Four activations to every lane, straight from memory.
+inline __m256i quad(const int8_t* at) {
+    int32_t bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    return _mm256_set1_epi32(bytes);
+}
+
+// 16-bit sums of one octet: a pair of products is at most 2 * 15 * 127 = 3810, so four octets fit.
+template <int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void dots_octet(Ints (&sum)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles],
+                                          const int8_t* const (&q)[kTokens], uint32_t o) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        const __m256i a = load_256(codes[i] + o * 64), b = load_256(codes[i] + o * 64 + 32);
+        const __m256i low_a = _mm256_and_si256(a, mask), low_b = _mm256_and_si256(b, mask);
+        const __m256i high_a = _mm256_and_si256(_mm256_srli_epi16(a, 4), mask), high_b = _mm256_and_si256(_mm256_srli_epi16(b, 4), mask);
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+            const __m256i first = quad(q[t] + o * 8), second = quad(q[t] + o * 8 + 4);
+            Ints& s = sum[i][t];
+            s.a = _mm256_add_epi16(s.a, _mm256_add_epi16(_mm256_maddubs_epi16(low_a, first), _mm256_maddubs_epi16(high_a, second)));
+            s.b = _mm256_add_epi16(s.b, _mm256_add_epi16(_mm256_maddubs_epi16(low_b, first), _mm256_maddubs_epi16(high_b, second)));
+        });
+    });
+}
+
+// dot[i][t] += codes of tile i times the int8 activations of token t.
+template <int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens],
+                                    uint32_t octets) {
+    for (uint32_t o = 0; o < octets;) {
+        Ints sum[kTiles][kTokens];
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { sum[i][t] = set1_int(0); }); });
+        if (octets - o >= 4) {
+            unroll<4>([&](int k) PITH_KERNEL_INLINE { dots_octet(sum, codes, q, o + static_cast<uint32_t>(k)); });
+            o += 4;
+        } else {
+            dots_octet(sum, codes, q, o++);
+        }
+        const __m256i ones = _mm256_set1_epi16(1);
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+                dot[i][t] = add(dot[i][t], Ints{_mm256_madd_epi16(sum[i][t].a, ones), _mm256_madd_epi16(sum[i][t].b, ones)});
+            });
+        });
+    }
+}
+
+}  // namespace
+}  // namespace pith::kernels
