@@ -46,7 +46,11 @@ pith_status Decoder::load(const Field& decoder, Parts* parts, pith_error* error)
     return add(decoder, &stage, parts, error);
 }
 
-pith_status Decoder::push(const Step& step, pith_error* error) { return steps_.push(step) ? PITH_OK : no_memory(error, sizeof step); }
+pith_status Decoder::push(const Step& step, pith_error* error) {
+    if (steps_.size() == kMaxSteps)
+        return fail(error, PITH_E_UNSUPPORTED, "tokenizer.json: decoder: more than %zu steps aren't supported", kMaxSteps);
+    return steps_.push(step) ? PITH_OK : no_memory(error, sizeof step);
+}
 
 // A step that replaces its own text.
 pith_status Decoder::push_literal(Step* step, Parts* parts, pith_error* error) {
@@ -105,6 +109,7 @@ pith_status Decoder::add_replace(const Field& field, Stage stage, Parts* parts, 
     for (const Replacement& earlier : replacements_)
         if (!is_one_character(earlier.text) && earlier.text.find(matcher->literal()) != std::string_view::npos)
             return field.unsupported("Replace of a part of an earlier replacement", error);
+    if (replacements_.size() == kMaxSteps) return field.unsupported("more than 64 steps", error);
     return replacements_.push(replacement) ? PITH_OK : no_memory(error, sizeof replacement);
 }
 
@@ -193,6 +198,7 @@ pith_status Decoder::prepare(const Vocabulary& vocabulary, const Array<std::stri
         const std::string_view display = displays[i].data() ? displays[i] : vocabulary[i].view();
         Decoded decoded = {{}, {}, -1};
         regex.fuel = 100000 + 1000 * display.size();
+        regex.text_limit = 256 + 16 * display.size();
         PITH_TRY(decode_token(display, false, &text, &spare, &regex, error));
         if (join_ == Join::ByteFallback) decoded.byte = byte_of({text.data(), text.size()});
         if (decoded.byte >= 0) {

@@ -137,6 +137,8 @@ pith_status replace_all(const Matcher& matcher, std::string_view content, std::s
         if (!match.found) break;
         if (keeps_start && match.begin == 0 && match.end > 0) *keeps_start = match.end == utf8_next(text.data()).size && !content.empty();
         ok = ok && to->append(text.data() + done, match.begin - done) && to->append(content.data(), content.size());
+        if (to->size() > scratch->text_limit)
+            return fail(error, PITH_E_LIMIT, "a text of %zu bytes grows too much in replacements", text.size());
         done = match.end;
     }
     ok = ok && to->append(text.data() + done, text.size() - done);

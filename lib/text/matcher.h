@@ -74,6 +74,8 @@ struct Parts {
     Array<Matcher*> matchers;
 };
 
+inline constexpr size_t kMaxSteps = 64;  // of a normalizer, pre-tokenizer or decoder: each may pass over the whole text
+
 // "Replace" of normalizers and decoders: appends `text` with every match replaced.
 // *keeps_start (NULL allowed): whether what now comes first stems from the text's first code point alone.
 pith_status replace_all(const Matcher& matcher, std::string_view content, std::string_view text, RegexScratch* scratch, Array<char>* to,

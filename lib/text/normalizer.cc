@@ -8,8 +8,6 @@
 namespace pith {
 namespace {
 
-constexpr size_t kMaxText = size_t{1} << 31;  // positions are 32 bits wide further on
-
 std::string_view strip(std::string_view text, bool left, bool right) {
     const char* begin = text.data();
     const char* end = begin + text.size();
@@ -97,6 +95,7 @@ pith_status Normalizer::add(const Field& normalizer, Parts* parts, pith_error* e
     } else {
         return normalizer.unsupported(type, error);
     }
+    if (steps_.size() == kMaxSteps) return normalizer.unsupported("more than 64 steps", error);
     return steps_.push(step) ? PITH_OK : fail_memory(error, "a normalizer", sizeof step);
 }
 
@@ -155,7 +154,8 @@ pith_status Normalizer::run(std::string_view text, NormalizerScratch* scratch, R
         PITH_TRY(apply(step, now, scratch, regex, at_start, error));
         std::swap(scratch->text, scratch->spare);
         now = {scratch->text.data(), scratch->text.size()};
-        if (now.size() >= kMaxText) return fail(error, PITH_E_LIMIT, "the normalized text exceeds %zu bytes", kMaxText);
+        if (now.size() > regex->text_limit)
+            return fail(error, PITH_E_LIMIT, "a text of %zu bytes grows too much in its normal form", text.size());
     }
     return PITH_OK;
 }

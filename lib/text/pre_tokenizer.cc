@@ -7,7 +7,6 @@
 namespace pith {
 namespace {
 
-constexpr size_t kMaxText = size_t{1} << 31;
 constexpr const char* kGpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 pith_status no_memory(pith_error* error, size_t size) { return fail_memory(error, "a pre-tokenizer", size); }
@@ -24,7 +23,11 @@ bool PreTokenizer::defer_bytes() {
     return true;
 }
 
-pith_status PreTokenizer::push(const Step& step, pith_error* error) { return steps_.push(step) ? PITH_OK : no_memory(error, sizeof step); }
+pith_status PreTokenizer::push(const Step& step, pith_error* error) {
+    if (steps_.size() == kMaxSteps)
+        return fail(error, PITH_E_UNSUPPORTED, "tokenizer.json: pre_tokenizer: more than %zu steps aren't supported", kMaxSteps);
+    return steps_.push(step) ? PITH_OK : no_memory(error, sizeof step);
+}
 
 pith_status PreTokenizer::behavior(const Field& field, Behavior* value, pith_error* error) {
     std::string_view name;
@@ -210,13 +213,13 @@ bool PreTokenizer::rewrite_piece(const Step& step, std::string_view piece, bool 
     return true;
 }
 
-pith_status PreTokenizer::rewrite(const Step& step, PieceScratch* scratch, pith_error* error) const {
+pith_status PreTokenizer::rewrite(const Step& step, size_t limit, PieceScratch* scratch, pith_error* error) const {
     scratch->spare_text.clear();
     for (Piece& piece : scratch->pieces) {
         const std::string_view text(scratch->base + piece.begin, piece.end - piece.begin);
         piece.begin = static_cast<uint32_t>(scratch->spare_text.size());
         if (!rewrite_piece(step, text, piece.first, &scratch->spare_text)) return no_memory(error, text.size());
-        if (scratch->spare_text.size() >= kMaxText) return fail(error, PITH_E_LIMIT, "the pre-tokenized text exceeds %zu bytes", kMaxText);
+        if (scratch->spare_text.size() > limit) return fail(error, PITH_E_LIMIT, "a text grows too much in the pre-tokenizer");
         piece.end = static_cast<uint32_t>(scratch->spare_text.size());
     }
     std::swap(scratch->text, scratch->spare_text);
@@ -229,7 +232,8 @@ pith_status PreTokenizer::run(std::string_view text, bool first, PieceScratch* s
     scratch->pieces.clear();
     if (text.empty()) return PITH_OK;
     if (!scratch->pieces.push({0, static_cast<uint32_t>(text.size()), first})) return no_memory(error, sizeof(Piece));
-    for (const Step& step : steps_) PITH_TRY(step.kind == Kind::Split ? split(step, scratch, regex, error) : rewrite(step, scratch, error));
+    for (const Step& step : steps_)
+        PITH_TRY(step.kind == Kind::Split ? split(step, scratch, regex, error) : rewrite(step, regex->text_limit, scratch, error));
     return PITH_OK;
 }
 

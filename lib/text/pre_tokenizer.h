@@ -57,7 +57,7 @@ private:
     pith_status split(const Step& step, PieceScratch* scratch, RegexScratch* regex, pith_error* error) const;
     static bool find_spans(const Regex::Match& match, size_t done, bool invert, PieceScratch* scratch);
     static bool join(Behavior behavior, const Piece& whole, PieceScratch* scratch);
-    pith_status rewrite(const Step& step, PieceScratch* scratch, pith_error* error) const;
+    pith_status rewrite(const Step& step, size_t limit, PieceScratch* scratch, pith_error* error) const;
     static bool rewrite_piece(const Step& step, std::string_view piece, bool first, Array<char>* to);
 
     Array<Step> steps_;

@@ -53,6 +53,13 @@ bool Regex::has(const Class& set, uint32_t point) const {
 
 class RegexMatcher {
 public:
+    // False: not enough fuel.
+    bool spend(uint32_t cost) {
+        const bool enough = scratch_.fuel >= cost;
+        scratch_.fuel -= enough ? cost : scratch_.fuel;
+        return enough;
+    }
+
     RegexMatcher(const Regex& regex, std::string_view text, RegexScratch* scratch)
         : regex_(regex), begin_(text.data()), end_(text.data() + text.size()), scratch_(*scratch) {}
 
@@ -135,8 +142,7 @@ RegexMatcher::Outcome RegexMatcher::loop(const Regex::Op& op, uint32_t next, con
     while (count < op.z && *at < end_) {
         const Utf8Char c = utf8_next(*at);
         if (!regex_.has(set, c.value)) break;
-        if (scratch_.fuel == 0) return Outcome::Fuel;
-        scratch_.fuel--;
+        if (!spend(set.cost)) return Outcome::Fuel;
         *at += c.size;
         if (++count == op.y) low = *at;
     }
@@ -173,9 +179,8 @@ RegexMatcher::Outcome RegexMatcher::look(const Regex::Op& op, uint32_t pc, const
 RegexMatcher::Outcome RegexMatcher::run(uint32_t pc, const char* at, const char** to) {
     const size_t base = scratch_.stack.size();
     for (;;) {
-        if (scratch_.fuel == 0) return Outcome::Fuel;
-        scratch_.fuel--;
         const Regex::Op& op = regex_.code_[pc];
+        if (!spend(op.code == Regex::Code::Class ? regex_.classes_[op.x].cost : 1)) return Outcome::Fuel;
         Outcome outcome = Outcome::Matched;
         switch (op.code) {
             case Regex::Code::Char:

@@ -16,7 +16,8 @@ struct RegexScratch {
     };
     explicit RegexScratch(const Allocator& allocator) : stack(allocator) {}
     Array<Frame> stack;
-    uint64_t fuel = 0;  // steps left; PITH_E_LIMIT at 0
+    uint64_t fuel = 0;      // steps left; PITH_E_LIMIT at 0
+    size_t text_limit = 0;  // what a text may grow to under replacements; the same
 };
 
 class Regex {
@@ -52,6 +53,7 @@ private:
     struct Class {
         uint64_t ascii[2];  // the answer for ASCII, everything considered
         uint32_t first, count;
+        uint32_t cost;                                // in steps
         bool negated, intersection, any_case, ready;  // ready: `ascii` is filled in
     };
     struct Item {

@@ -1,12 +1,15 @@
 // Encoding and decoding: text -> added tokens and what lies between -> normal form -> words -> ids, and back.
 #include "text/tokenizer.h"
 
+#include <algorithm>
+
 #include "base/utf8.h"
 
 namespace pith {
 namespace {
 
-constexpr size_t kMaxText = size_t{1} << 30;  // positions are 32 bits wide, and a normal form may be longer
+constexpr size_t kMaxText = size_t{1} << 30, kMaxGrown = size_t{1} << 31;  // positions are 32 bits wide
+constexpr size_t kGrowth = 64;                                             // a normal form is at most 11 times as long as a text
 constexpr uint64_t kFuel = 10000000, kFuelPerByte = 256;
 
 }  // namespace
@@ -49,6 +52,7 @@ pith_status Tokenizer::encode(std::string_view text, EncodeOptions options, Arra
         text = {scratch.repaired.data(), scratch.repaired.size()};
     }
     scratch.regex.fuel = kFuel + kFuelPerByte * text.size();
+    scratch.regex.text_limit = std::min(65536 + kGrowth * text.size(), kMaxGrown);
     if (options.begin && !ids->append(prefix_.data(), prefix_.size())) return fail_memory(error, "token ids", prefix_.size());
     PITH_TRY(raw_.split(text, vocabulary_, options.special, &scratch.parts, error));
     for (const Part& part : scratch.parts) {

@@ -169,6 +169,7 @@ pith_status Tokenizer::prepare_added(pith_error* error) {
         }
         bool at_start = true;
         regex.fuel = kMaxAdded * 1000;
+        regex.text_limit = 1024 + 16 * token.size;
         PITH_TRY(normalizer_.run(token.view(), &scratch, &regex, &at_start, error));
         const std::string_view made(scratch.text.data(), scratch.text.size());
         const char* copy = parts_.arena.copy(made);

@@ -234,6 +234,25 @@ TEST_CASE("a hostile pattern meets its bound on a text, and the tokenizer still 
     CHECK(t.encode("ab") == std::vector<int32_t>{2});
 }
 
+TEST_CASE("a text may not grow without bound") {
+    const std::string content(5000, 'x');
+    std::string steps;
+    for (int i = 0; i < 10; i++) steps += R"({"type":"Replace","pattern":{"String":"x"},"content":"xxxxxxxx"},)";
+    TestTokenizer replaced, doubled, refused, decoded;
+    REQUIRE(replaced.load_json(with(R"("normalizer":{"type":"Sequence","normalizers":[)" + steps + R"({"type":"NFC"}]})")) == PITH_OK);
+    Array<int32_t> ids(replaced.memory.allocator);
+    CHECK(replaced.tokenizer.encode(content, {}, &ids, nullptr, &replaced.error) == PITH_E_LIMIT);
+    CHECK(replaced.memory.peak < 8 << 20);
+    std::string bytes;
+    for (int i = 0; i < 40; i++) bytes += R"({"type":"ByteLevel","use_regex":false},)";
+    REQUIRE(refused.load_json(with(R"("pre_tokenizer":{"type":"Sequence","pretokenizers":[)" + bytes.substr(0, bytes.size() - 1) + "]}")) ==
+            PITH_E_UNSUPPORTED);
+    bytes = bytes.substr(0, bytes.size() / 2 - 1);
+    REQUIRE(doubled.load_json(with(R"("pre_tokenizer":{"type":"Sequence","pretokenizers":[)" + bytes + "]}")) == PITH_OK);
+    CHECK(doubled.tokenizer.encode("\xC3\xA9" + content, {}, &ids, nullptr, &doubled.error) == PITH_E_LIMIT);
+    CHECK(decoded.load_json(with(R"("decoder":{"type":"Replace","pattern":{"String":"a"},"content":")" + content + "\"}")) == PITH_E_LIMIT);
+}
+
 TEST_CASE("every allocation and every call of the files may fail") {
     const std::string folder = std::string(PITH_SOURCE_DIR) + "/tests/golden/tokenizer/llama3/";
     const std::string json =

@@ -35,6 +35,7 @@ std::string matches(const std::string& pattern, const std::string& text, uint64_
     if (status < 0) return name(status);
     RegexScratch scratch(memory.allocator);
     scratch.fuel = fuel;
+    scratch.text_limit = 1 << 20;
     MatchIterator all(matcher, text, &scratch);
     std::string result;
     for (int count = 0;; count++) {
