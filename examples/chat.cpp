@@ -228,6 +228,7 @@ int run(const Settings& s) {
         std::printf("%s", s.prompt.c_str());
         chat.turn(s.prompt);
         std::printf("\n");
+        std::fflush(stdout);  // before the rates, where both go to one place
     }
     g_session = nullptr;
     chat.print_rates();
@@ -253,14 +254,14 @@ void add_options(CLI::App& app, Settings& s) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    Settings settings;
-    CLI::App app("Text from a language model, on the CPU");
-    add_options(app, settings);
-    CLI11_PARSE(app, argc, argv);
     struct sigaction action {};
     action.sa_handler = on_interrupt;  // without SA_RESTART, so that it also ends the wait for a line
     sigaction(SIGINT, &action, nullptr);
     try {
+        Settings settings;
+        CLI::App app("Text from a language model, on the CPU");
+        add_options(app, settings);
+        CLI11_PARSE(app, argc, argv);
         return run(settings);
     } catch (const pith::Error& error) {
         std::fprintf(stderr, "chat: %s: %s\n", pith_status_name(error.status()), error.what());
