@@ -9,6 +9,8 @@ need_tool ninja ninja-build
 need_tool pkg-config pkg-config
 need_tool clang clang
 need_tool doxygen doxygen
+need_tool abidiff abigail-tools
+need_tool strace strace
 need_header utf8proc.h libutf8proc-dev
 need_header catch2/catch.hpp catch2/catch_test_macros.hpp catch2
 need_header CLI/CLI.hpp libcli11-dev
