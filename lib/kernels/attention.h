@@ -13,7 +13,7 @@ inline constexpr uint32_t kRowsAtOnce = 4;  // of them in registers
 struct AttentionLayout {
     uint32_t tokens;           // of one pass
     size_t padded_dim;         // head_dim rounded up to whole vectors
-    size_t k, v;               // a block of keys and values as float: [4][head_dim][16], [64][padded_dim]
+    size_t k, v;               // a block of keys and values as float: [head_dim][64], [64][padded_dim]
     size_t out, sum, largest;  // a row each: unnormalised output [padded_dim], sum of weights by lane [16], largest score
     size_t weights;            // [kRowsAtOnce][64]
     size_t size;

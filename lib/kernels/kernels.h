@@ -65,7 +65,7 @@ uint32_t activation_block(uint32_t group);
 
 // ---------------------------------------------------------------- attention
 // The KV cache of one layer, in pages of `page` positions (a multiple of 64); page p holds positions [p * page, (p + 1) * page).
-//   K page: [kv_head][page / 16][head_dim][16]   (16 positions a vector: scores need no horizontal sum)
+//   K page: [kv_head][page / 64][head_dim][64]   (positions in lanes: scores need no horizontal sum)
 //   V page: [kv_head][page][head_dim]
 struct KvLayer {
     void* const* k_pages;

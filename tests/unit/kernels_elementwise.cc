@@ -114,7 +114,7 @@ TEST_CASE("every half float converts exactly, and floats round to nearest even",
             table->kv_store({&k, &v, 64, 1, kDim, Type::F16, Type::F16}, round, from.data(), from.data());
             for (uint32_t i = 0; i < kDim; i++) {
                 const uint16_t expected = to_half(static_cast<double>(from[i]));
-                const uint16_t in_k = k_page[(round / 16 * kDim + i) * 16 + round % 16], in_v = v_page[round * kDim + i];
+                const uint16_t in_k = k_page[i * 64 + round], in_v = v_page[round * kDim + i];
                 wrong += std::isnan(from[i]) ? !std::isnan(from_half(in_v)) || !std::isnan(from_half(in_k))
                                              : in_v != expected || in_k != expected;
             }

@@ -30,34 +30,32 @@ struct Pass {
 
 template <class Element>
 struct Block {
-    const Element* k;  // [4][head_dim][16]
+    const Element* k;  // [head_dim][64]
     const Element* v;  // [64][v_stride]
     size_t v_stride;
 };
 
 template <int kRows, class Element>
 inline void scores(const Pass& p, const Block<Element>& block, uint32_t row) {
-    constexpr int kSubs = Tune::kScoreSubs;
+    constexpr int kSubs = Tune::kScoreSubs;  // vectors of 16 keys
     const size_t dim = p.a.kv.head_dim;
     const float* q[kRows];
-    for (int r = 0; r < kRows; r++) q[r] = p.query(row + r);
-    for (uint32_t first = 0; first < 4; first += kSubs) {
+    unroll<kRows>([&](int r) PITH_KERNEL_INLINE { q[r] = p.query(row + r); });
+    for (uint32_t first = 0; first < kKeyBlock; first += kSubs * 16) {
         Vec dot[kRows][kSubs];
-        for (int r = 0; r < kRows; r++) {
-            for (int s = 0; s < kSubs; s++) dot[r][s] = zero();
-        }
-        const Element* k = block.k + first * dim * 16;
-        for (size_t d = 0; d < dim; d++, k += 16) {
+        unroll<kRows>([&](int r) PITH_KERNEL_INLINE { unroll<kSubs>([&](int s) PITH_KERNEL_INLINE { dot[r][s] = zero(); }); });
+        const Element* k = block.k + first;
+        for (size_t d = 0; d < dim; d++, k += kKeyBlock) {
             Vec keys[kSubs];
-            for (int s = 0; s < kSubs; s++) keys[s] = load(k + s * dim * 16);
-            for (int r = 0; r < kRows; r++) {
+            unroll<kSubs>([&](int s) PITH_KERNEL_INLINE { keys[s] = load(k + s * 16); });
+            unroll<kRows>([&](int r) PITH_KERNEL_INLINE {
                 const Vec value = set1(q[r][d]);
-                for (int s = 0; s < kSubs; s++) dot[r][s] = fma(keys[s], value, dot[r][s]);
-            }
+                unroll<kSubs>([&](int s) PITH_KERNEL_INLINE { dot[r][s] = fma(keys[s], value, dot[r][s]); });
+            });
         }
-        for (int r = 0; r < kRows; r++) {
-            for (int s = 0; s < kSubs; s++) store(p.weights(r) + (first + s) * 16, mul(dot[r][s], p.score_scale));
-        }
+        unroll<kRows>([&](int r) PITH_KERNEL_INLINE {
+            unroll<kSubs>([&](int s) PITH_KERNEL_INLINE { store(p.weights(r) + first + s * 16, mul(dot[r][s], p.score_scale)); });
+        });
     }
 }
 
@@ -88,24 +86,29 @@ inline float softmax_step(const Pass& p, int i, uint32_t row, uint32_t begin, ui
 
 // out = out * decay + weights * values, kVecs vectors of the head's dimensions at once.
 template <int kRows, int kVecs, class Element>
-inline void mix(const Pass& p, const Block<Element>& block, uint32_t row, size_t d, uint32_t begin, uint32_t end, const float* decay) {
+inline void mix_part(const Pass& p, const Block<Element>& block, uint32_t row, size_t d, uint32_t begin, uint32_t end, const float* decay) {
     Vec out[kRows][kVecs];
-    for (int r = 0; r < kRows; r++) {
-        for (int c = 0; c < kVecs; c++) out[r][c] = mul(load(p.out(row + r) + d + c * 16), set1(decay[r]));
-    }
+    unroll<kRows>([&](int r) PITH_KERNEL_INLINE {
+        unroll<kVecs>([&](int c) PITH_KERNEL_INLINE { out[r][c] = mul(load(p.out(row + r) + d + c * 16), set1(decay[r])); });
+    });
     const float* weights = p.weights(0);
     const Element* v = block.v + begin * block.v_stride + d;
     for (uint32_t j = begin; j < end; j++, v += block.v_stride) {
         Vec values[kVecs];
-        for (int c = 0; c < kVecs; c++) values[c] = load(v + c * 16);
-        for (int r = 0; r < kRows; r++) {
+        unroll<kVecs>([&](int c) PITH_KERNEL_INLINE { values[c] = load(v + c * 16); });
+        unroll<kRows>([&](int r) PITH_KERNEL_INLINE {
             const Vec weight = set1(weights[r * kKeyBlock + j]);
-            for (int c = 0; c < kVecs; c++) out[r][c] = fma(values[c], weight, out[r][c]);
-        }
+            unroll<kVecs>([&](int c) PITH_KERNEL_INLINE { out[r][c] = fma(values[c], weight, out[r][c]); });
+        });
     }
-    for (int r = 0; r < kRows; r++) {
-        for (int c = 0; c < kVecs; c++) store(p.out(row + r) + d + c * 16, out[r][c]);
-    }
+    unroll<kRows>(
+        [&](int r) PITH_KERNEL_INLINE { unroll<kVecs>([&](int c) PITH_KERNEL_INLINE { store(p.out(row + r) + d + c * 16, out[r][c]); }); });
+}
+// Whole rows of V where the registers suffice: memory is then read in order.
+template <int kRows, int kVecs, class Element>
+inline void mix(const Pass& p, const Block<Element>& block, uint32_t row, size_t d, uint32_t begin, uint32_t end, const float* decay) {
+    for (; p.layout.padded_dim - d >= kVecs * 16; d += kVecs * 16) mix_part<kRows, kVecs>(p, block, row, d, begin, end, decay);
+    if constexpr (kVecs > 1) mix<kRows, kVecs / 2>(p, block, row, d, begin, end, decay);
 }
 
 // Rows [row, row_end), which all see keys [begin, end) of the block and no others of it.
@@ -115,11 +118,7 @@ inline void attend(const Pass& p, const Block<Element>& block, uint32_t row, uin
         float decay[kRows];
         scores<kRows>(p, block, row);
         for (int r = 0; r < kRows; r++) decay[r] = softmax_step(p, r, row + r, begin, end);
-        size_t d = 0;
-        for (; p.layout.padded_dim - d >= Tune::kMixVecs * 16; d += Tune::kMixVecs * 16) {
-            mix<kRows, Tune::kMixVecs>(p, block, row, d, begin, end, decay);
-        }
-        for (; d < p.layout.padded_dim; d += 16) mix<kRows, 1>(p, block, row, d, begin, end, decay);
+        mix<kRows, Tune::kMixVecs / kRows>(p, block, row, 0, begin, end, decay);
     }
     if constexpr (kRows > 1) attend<kRows / 2>(p, block, row, row_end, begin, end);
 }
@@ -181,14 +180,18 @@ inline Block<float> convert(const Pass& p, const uint8_t* k, const uint8_t* v) {
     return {k_out, v_out, p.layout.padded_dim};
 }
 
+// Where the 64 keys from first_key on lie.
+inline const uint8_t* key_block(const KvLayer& kv, void* const* pages, Type type, uint32_t kv_head, uint64_t first_key) {
+    const size_t at = (size_t{kv_head} * kv.page + first_key % kv.page) * kv.head_dim;
+    return static_cast<const uint8_t*>(pages[first_key / kv.page]) + at * element_size(type);
+}
+
 inline void attend_keys(const Pass& p, uint64_t first_key) {
     const KvLayer& kv = p.a.kv;
     const Visible seen = visible(p, first_key);
     if (seen.begin >= seen.end) return;
-    const size_t page = static_cast<size_t>(first_key / kv.page);
-    const size_t at = (size_t{p.kv_head} * kv.page + first_key % kv.page) * kv.head_dim;
-    const uint8_t* k = static_cast<const uint8_t*>(kv.k_pages[page]) + at * element_size(kv.k_type);
-    const uint8_t* v = static_cast<const uint8_t*>(kv.v_pages[page]) + at * element_size(kv.v_type);
+    const uint8_t* k = key_block(kv, kv.k_pages, kv.k_type, p.kv_head, first_key);
+    const uint8_t* v = key_block(kv, kv.v_pages, kv.v_type, p.kv_head, first_key);
     const bool whole = p.layout.padded_dim == kv.head_dim && kv.k_type == kv.v_type;
     if (whole && kv.k_type == Type::F32) {
         attend_block<float>(p, {reinterpret_cast<const float*>(k), reinterpret_cast<const float*>(v), kv.head_dim}, first_key, seen);
@@ -196,7 +199,7 @@ inline void attend_keys(const Pass& p, uint64_t first_key) {
         attend_block<uint16_t>(p, {reinterpret_cast<const uint16_t*>(k), reinterpret_cast<const uint16_t*>(v), kv.head_dim}, first_key,
                                seen);
     } else {
-        attend_block<float>(p, convert(p, k, v), first_key, seen);
+        attend_block(p, convert(p, k, v), first_key, seen);
     }
 }
 

@@ -125,7 +125,7 @@ inline void kv_store(const KvLayer& kv, uint32_t position, const float* k, const
     const size_t at = position % kv.page, dim = kv.head_dim;
     for (uint32_t head = 0; head < kv.heads; head++) {
         const size_t first = size_t{head} * kv.page;  // of the head's positions
-        store_kv(kv.k_type, k_page + ((first + at / 16 * 16) * dim + at % 16) * element_size(kv.k_type), 16, k + head * dim, kv.head_dim);
+        store_kv(kv.k_type, k_page + ((first + at / 64 * 64) * dim + at % 64) * element_size(kv.k_type), 64, k + head * dim, kv.head_dim);
         store_kv(kv.v_type, v_page + (first + at) * dim * element_size(kv.v_type), 1, v + head * dim, kv.head_dim);
     }
 }
