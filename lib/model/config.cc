@@ -26,6 +26,8 @@ pith_status find_architecture(const Fields& fields, const Architecture** found) 
     const Json* name = fields.get(key);
     if (list) {
         if (!list->is(Json::Array) || list->size == 0) return fields.mismatch(PITH_E_FORMAT, key, "an array of names", *list);
+        if (list->size > 1)
+            return fail(fields.error, PITH_E_UNSUPPORTED, "%s: architectures: expected one, found %zu", fields.source, list->size);
         name = &list->items[0];
     }
     if (!name) return fields.require("architectures");

@@ -44,7 +44,8 @@ pith_status read_format(const Fields& fields, QuantConfig* quant) {
 pith_status read_numbers(const Fields& fields, QuantConfig* quant) {
     const char* key = nullptr;
     if (const Json* bits = either(fields, "bits", "w_bit", "wbits", &key)) {
-        if (!bits->is(Json::Int) || bits->integer != 4) return fields.mismatch(PITH_E_UNSUPPORTED, key, "4", *bits);
+        if (!bits->is(Json::Int)) return fields.mismatch(PITH_E_FORMAT, key, "4", *bits);
+        if (bits->integer != 4) return fields.mismatch(PITH_E_UNSUPPORTED, key, "4", *bits);
     }
     if (const Json* group = either(fields, "group_size", "q_group_size", "groupsize", &key)) {
         if (!group->is(Json::Int) || group->integer == 0 || group->integer < -1 || group->integer > kMaxWidth)

@@ -36,9 +36,14 @@ public:
         const char* base = config_.quant.base_name[0] ? config_.quant.base_name : nullptr;
         PITH_TRY(model_.dir.open(files, path, base, map, error_));
         if (!chunk_.resize(kChunkWords)) return fail_memory(error_, "a read buffer", kChunkWords * sizeof(uint32_t));
+        PITH_TRY(open_ends());
+        // Far too few tensors for so many layers: no reason to allocate their table. The layer that lacks one is named below otherwise.
+        const size_t tensors = model_.dir.tensors().size();
+        if (config_.layers > tensors / 4 + 1)
+            return fail(error_, PITH_E_FORMAT, "%s/config.json: num_hidden_layers is %u, but the files hold %zu tensors only", path,
+                        config_.layers, tensors);
         Layer* layers = model_.arena.make<Layer>(config_.layers);
         if (!layers) return fail_memory(error_, "a table of layers", config_.layers * sizeof(Layer));
-        PITH_TRY(open_ends());
         for (uint32_t i = 0; i < config_.layers; i++) PITH_TRY(open_layer(i, &layers[i]));
         model_.layers = {layers, config_.layers};
         return PITH_OK;

@@ -6,7 +6,7 @@
 namespace pith {
 namespace {
 
-constexpr uint32_t kMaxCode = 1u << 16, kMaxVisits = 1u << 18;
+constexpr uint32_t kMaxCode = 1u << 14, kMaxVisits = 1u << 18;
 
 }  // namespace
 
@@ -113,6 +113,8 @@ pith_status RegexParser::generate_repeat(const Node& node) {
         if (body.kind == Node::Char) {
             const Item item = {Item::Range, false, body.a, body.a};
             PITH_TRY(make_set(&item, 1, false, false, (body.flags & Regex::kAnyCase) != 0, &set));
+            nodes_[node.a].kind = Node::Set;  // the next time round it is there
+            nodes_[node.a].a = set;
         }
         return emit({Code::Loop, node.flags, {}, set, node.least, node.most});
     }

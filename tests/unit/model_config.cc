@@ -269,7 +269,7 @@ TEST_CASE("quantisation config: where it is looked for") {
          nullptr},
         {R"("bits":8)", PITH_E_UNSUPPORTED, "bits: expected 4, found 8"},
         {R"("bits":3)", PITH_E_UNSUPPORTED, "bits: expected 4, found 3"},
-        {R"("bits":"4")", PITH_E_UNSUPPORTED, "bits"},
+        {R"("bits":"4")", PITH_E_FORMAT, "bits"},
         {R"("quant_method":"awq")", PITH_E_UNSUPPORTED, "quant_method: expected \"gptq\", found \"awq\""},
         {R"("quant_method":"exl3")", PITH_E_UNSUPPORTED, "found \"exl3\""},
         {R"("zero_point":true,"q_group_size":128,"version":"GEMM")", PITH_E_UNSUPPORTED, "AWQ"},
