@@ -49,7 +49,8 @@ pith_status Bpe::load_options(const Field& model, Arena* arena, pith_error* erro
     PITH_TRY(keep("continuing_subword_prefix", &prefix_));
     PITH_TRY(keep("end_of_word_suffix", &suffix_));
     const Field dropout = model.member("dropout");  // merges left out by chance: ids would differ from call to call
-    if (dropout.present() && !(dropout.json()->is_number() && dropout.json()->as_double() == 0)) return dropout.unsupported("dropout", error);
+    if (dropout.present() && !(dropout.json()->is_number() && dropout.json()->as_double() == 0))
+        return dropout.unsupported("dropout", error);
     PITH_TRY(model.flag("fuse_unk", &fuse_unknown_, error));
     PITH_TRY(model.flag("byte_fallback", &byte_fallback_, error));
     return model.flag("ignore_merges", &ignore_merges_, error);
