@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "parallel/fp_scope.h"
 
 using namespace pith;
 
@@ -23,6 +24,7 @@ void counted_free(void* user, void* memory, size_t size, size_t alignment) {
 }
 
 pith_status open(pith_model* model, const char* path, uint32_t flags, pith_error* error) {
+    const FpScope fp;  // config.json has numbers
     PITH_TRY(open_model(model->env->files, model->allocator, path, &model->file, error, flags & PITH_MODEL_MMAP));
     const BackendHost host{&model->allocator, model->env->runner, static_cast<uint32_t>(model->env->tier), flags & PITH_MODEL_SCAN};
     BackendBytes bytes{};

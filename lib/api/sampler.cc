@@ -2,6 +2,7 @@
 #include "api/sampler.h"
 
 #include "base/status.h"
+#include "parallel/fp_scope.h"
 
 using namespace pith;
 
@@ -13,6 +14,7 @@ pith_status pith_sampler_create(pith_env* env, const pith_sampler_options* optio
     PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
     pith_sampler* made = create<pith_sampler>(env->allocator, env);
     if (!made) return fail_memory(error, "the sampler", sizeof(pith_sampler));
+    const FpScope fp;  // a subnormal is not 0, whatever the host's DAZ says
     const pith_status status = made->sampler.configure(o, error);
     if (status < 0) {
         pith_sampler_destroy(made);

@@ -3,6 +3,7 @@
 
 #include "api/model.h"
 #include "base/status.h"
+#include "parallel/fp_scope.h"
 #include "session/session.h"
 
 using namespace pith;
@@ -60,6 +61,7 @@ pith_status pith_session_create(const pith_model* model, const pith_session_opti
     s.backend = model->backend;
     s.shape = shape;
     s.vocab = model->file.config.vocab_size;
+    const FpScope fp;  // rope's frequencies
     const pith_status status = s.backend->session_create(model->weights, &shape, &s.compute, error);
     if (status < 0) {
         pith_session_destroy(made);

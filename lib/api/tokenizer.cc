@@ -3,6 +3,7 @@
 
 #include "api/env.h"
 #include "base/status.h"
+#include "parallel/fp_scope.h"
 #include "text/tokenizer.h"
 
 using namespace pith;
@@ -36,6 +37,7 @@ pith_status pith_tokenizer_load(pith_env* env, const char* path, pith_tokenizer*
     if (!path) return fail(error, PITH_E_ARGUMENT, "path is NULL");
     pith_tokenizer* made = create<pith_tokenizer>(env->allocator, env);
     if (!made) return fail_memory(error, "the tokenizer", sizeof(pith_tokenizer));
+    const FpScope fp;  // the files have numbers
     const pith_status status = made->text.load(env->files, path, error);
     if (status < 0) {
         pith_tokenizer_destroy(made);
