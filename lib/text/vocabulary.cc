@@ -56,9 +56,17 @@ pith_status Vocabulary::add(std::string_view text, uint32_t id, uint8_t flags, c
                     kMaxTokenId);
     const uint32_t index = static_cast<uint32_t>(tokens_.size());
     if (!tokens_.push({id, flags, text.data(), static_cast<uint32_t>(text.size())})) return fail_memory(error, "a vocabulary", text.size());
-    if (!index_.put(text, index)) return fail(error, PITH_E_LIMIT, "%s: too many tokens share a hash value", where);
+    if (index_.room() <= index) {
+        if (!index_.reserve(tokens_.size() * 2)) return fail_memory(error, "a vocabulary", tokens_.size() * sizeof(Token));
+        for (uint32_t i = 0; i < index; i++) PITH_TRY(put(i, where, error));
+    }
+    PITH_TRY(put(index, where, error));
     end_id_ = std::max(end_id_, id + 1);
     return PITH_OK;
+}
+
+pith_status Vocabulary::put(uint32_t index, const char* where, pith_error* error) {
+    return index_.put(tokens_[index].view(), index) ? PITH_OK : fail(error, PITH_E_LIMIT, "%s: too many tokens share a hash value", where);
 }
 
 pith_status Vocabulary::finish(const char* where, pith_error* error) {

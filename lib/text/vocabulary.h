@@ -15,6 +15,7 @@ class StringIndex {
 public:
     explicit StringIndex(const Allocator& allocator) : slots_(allocator) {}
     [[nodiscard]] bool reserve(size_t count);  // room for `count` strings; what was there is forgotten
+    size_t room() const { return slots_.size() / 2; }
     static uint64_t hash(std::string_view text);
 
     // `text_of(number)` gives the string that a number was put under.
@@ -28,7 +29,7 @@ public:
             if (slot.tag == static_cast<uint32_t>(h >> 32) && text_of(slot.number) == text) return slot.number;
         }
     }
-    // Of a string that isn't there yet. False: too many strings collide.
+    // Of a string that isn't there yet, and while there is room. False: too many strings collide.
     [[nodiscard]] bool put(std::string_view text, uint32_t number);
 
 private:
@@ -52,7 +53,7 @@ class Vocabulary {
 public:
     explicit Vocabulary(const Allocator& allocator) : tokens_(allocator), by_id_(allocator), index_(allocator) {}
 
-    [[nodiscard]] bool reserve(size_t count);
+    [[nodiscard]] bool reserve(size_t count);  // and any number after these
     // PITH_E_FORMAT if the string or, once finish() was called, the id is taken. `text` must outlive this.
     pith_status add(std::string_view text, uint32_t id, uint8_t flags, const char* where, pith_error* error);
     // After the last token of the model, and again after later ones: makes ids findable. PITH_E_FORMAT if two tokens have one id.
@@ -69,6 +70,8 @@ public:
     uint32_t find_id(uint32_t id) const;
 
 private:
+    pith_status put(uint32_t index, const char* where, pith_error* error);
+
     Array<Token> tokens_;
     Array<uint32_t> by_id_;  // indices in the order of their ids
     StringIndex index_;

@@ -108,6 +108,15 @@ TEST_CASE("added tokens that only tokenizer_config.json has") {
     CHECK(t.decode({0, 5, 3, 1}) == "a b");  // no decoder: spaces between
 }
 
+TEST_CASE("more added tokens than the model has") {
+    std::string added;
+    for (int i = 0; i < 1000; i++) added += (i ? ",{\"content\":\"<" : "{\"content\":\"<") + std::to_string(i) + ">\",\"special\":true}";
+    TestTokenizer t;
+    REQUIRE(t.load_json(with("\"added_tokens\":[" + added + "]")) == PITH_OK);
+    CHECK(t.tokenizer.vocab_size() == 1005);
+    CHECK(t.encode("<0>ab<999><1000>", true) == std::vector<int32_t>{5, 2, 1004});
+}
+
 TEST_CASE("added tokens are no words of the model") {
     TestTokenizer t;
     REQUIRE(t.load_json(tokenizer_json(R"({"<u>":0,"a":1})", "[]", R"(,"added_tokens":[{"id":2,"content":"b","special":true}])",
