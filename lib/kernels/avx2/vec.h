@@ -19,8 +19,8 @@ struct Tune {
     using DenseShape = RegisterShape<4, 1, 6>;
     using ExactShape = RegisterShape<2, 1, 4>;
     using FastShape = RegisterShape<4, 1, 4>;
-    // Of attention: vectors of keys at once, and vectors of output for all rows at once.
-    static constexpr int kScoreSubs = 1, kMixVecs = 4;
+    // Of attention: registers of scores and of output.
+    static constexpr int kScoreVecs = 4, kMixVecs = 4;
 };
 
 // All ones in the first n of 16 lanes.

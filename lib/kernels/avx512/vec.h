@@ -28,8 +28,8 @@ struct Tune {
     using DenseShape = RegisterShape<4, 2, 8>;
     using ExactShape = RegisterShape<4, 2, 8>;
     using FastShape = RegisterShape<4, 2, 8>;
-    // Of attention: vectors of keys at once, and vectors of output for all rows at once.
-    static constexpr int kScoreSubs = 4, kMixVecs = 16;
+    // Of attention: registers of scores and of output.
+    static constexpr int kScoreVecs = 16, kMixVecs = 16;
 };
 
 inline __mmask16 first(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1); }

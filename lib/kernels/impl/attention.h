@@ -37,7 +37,7 @@ struct Block {
 
 template <int kRows, class Element>
 inline void scores(const Pass& p, const Block<Element>& block, uint32_t row) {
-    constexpr int kSubs = Tune::kScoreSubs;  // vectors of 16 keys
+    constexpr int kSubs = Tune::kScoreVecs / kRows < 4 ? Tune::kScoreVecs / kRows : 4;  // vectors of 16 keys
     const size_t dim = p.a.kv.head_dim;
     const float* q[kRows];
     unroll<kRows>([&](int r) PITH_KERNEL_INLINE { q[r] = p.query(row + r); });
@@ -195,7 +195,7 @@ inline void attend_keys(const Pass& p, uint64_t first_key) {
     const bool whole = p.layout.padded_dim == kv.head_dim && kv.k_type == kv.v_type;
     if (whole && kv.k_type == Type::F32) {
         attend_block<float>(p, {reinterpret_cast<const float*>(k), reinterpret_cast<const float*>(v), kv.head_dim}, first_key, seen);
-    } else if (whole && (seen.end - seen.begin) * p.heads <= kRowsAtOnce) {  // few rows: converting on the way is cheaper
+    } else if (whole && kv.k_type == Type::F16) {
         attend_block<uint16_t>(p, {reinterpret_cast<const uint16_t*>(k), reinterpret_cast<const uint16_t*>(v), kv.head_dim}, first_key,
                                seen);
     } else {

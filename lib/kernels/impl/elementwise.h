@@ -56,17 +56,27 @@ inline void tile_row(const Matrix& w, uint32_t row, float* y) {
     for (uint32_t k = 0; k < w.cols; k++) y[k] = element_float(w.type, at + k * kTileRows * size);
 }
 
+template <Type kType>
+inline Vec load_element(const uint8_t* at) {  // sixteen of them
+    if constexpr (kType == Type::F32)
+        return load(reinterpret_cast<const float*>(at));
+    else if constexpr (kType == Type::F16)
+        return load(reinterpret_cast<const uint16_t*>(at));
+    else
+        return load_bf16(reinterpret_cast<const uint16_t*>(at));
+}
+template <Type kType>
+inline void to_float_as(const uint8_t* from, size_t n, float* y) {
+    constexpr size_t kSize = kType == Type::F32 ? 4 : 2;
+    size_t i = 0;
+    for (; n - i >= 16; i += 16) store(y + i, load_element<kType>(from + i * kSize));
+    for (; i < n; i++) y[i] = element_float(kType, from + i * kSize);
+}
 inline void to_float(Type type, const void* from, size_t n, float* y) {
     const uint8_t* bytes = static_cast<const uint8_t*>(from);
-    const size_t size = element_size(type);
-    size_t i = 0;
-    for (; n - i >= 16; i += 16) {
-        const uint8_t* at = bytes + i * size;
-        store(y + i, type == Type::F32   ? load(reinterpret_cast<const float*>(at))
-                     : type == Type::F16 ? load(reinterpret_cast<const uint16_t*>(at))
-                                         : load_bf16(reinterpret_cast<const uint16_t*>(at)));
-    }
-    for (; i < n; i++) y[i] = element_float(type, bytes + i * size);
+    if (type == Type::F32) return to_float_as<Type::F32>(bytes, n, y);
+    if (type == Type::F16) return to_float_as<Type::F16>(bytes, n, y);
+    to_float_as<Type::BF16>(bytes, n, y);
 }
 
 // One token's block to q = round(x * 127 / absmax). A block that is all but zero becomes zero: 127 / absmax would overflow.

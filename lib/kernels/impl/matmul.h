@@ -1,7 +1,7 @@
 // Matrix times tokens, for any tier: include after the tier's vec.h. Rows stay in lanes, so there are no horizontal sums; what differs
 // between calls is only how many tiles and tokens go through registers together, never the order of one element's operations.
 #pragma once
-#include "kernels/layout.h"
+#include "kernels/impl/elementwise.h"
 
 namespace pith::kernels {
 namespace {
@@ -37,16 +37,6 @@ PITH_KERNEL_INLINE inline void store_all(const Job& job, uint32_t token, uint32_
     unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { job.store(token + t, tile + i * job.step, sum[i][t]); });
     });
-}
-
-template <Type kType>
-inline Vec load_element(const uint8_t* at) {
-    if constexpr (kType == Type::F32)
-        return load(reinterpret_cast<const float*>(at));
-    else if constexpr (kType == Type::F16)
-        return load(reinterpret_cast<const uint16_t*>(at));
-    else
-        return load_bf16(reinterpret_cast<const uint16_t*>(at));
 }
 
 template <Type kType>

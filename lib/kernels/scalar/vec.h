@@ -20,8 +20,8 @@ struct Tune {
     using DenseShape = RegisterShape<1, 1, 2>;
     using ExactShape = RegisterShape<1, 1, 2>;
     using FastShape = RegisterShape<1, 1, 2>;
-    // Of attention: vectors of keys at once, and vectors of output for all rows at once.
-    static constexpr int kScoreSubs = 1, kMixVecs = 4;
+    // Of attention: registers of scores and of output.
+    static constexpr int kScoreVecs = 4, kMixVecs = 4;
 };
 
 template <class F>
