@@ -6,7 +6,7 @@ namespace pith {
 
 // Config files are small; a hostile one must not cost more than a small multiple of this.
 inline constexpr uint64_t kMaxConfigBytes = 16 << 20;
-inline constexpr JsonLimits kConfigLimits = {64, 1 << 20};
+inline constexpr JsonLimits kConfigLimits = {64, 1 << 16};
 
 struct Fields {
     const Json* object;
