@@ -8,7 +8,7 @@ All text here was written for this project. vectors.json holds:
               "long": [[text, times, count of ids, FNV-1a 64 of the ids as little-endian 32-bit numbers]],
               "decodes": [[ids, decoded, decoded with special tokens]]}}
 A null means: the same as the ids (or the text) before it; a decoded text that equals the case's text is null too."""
-import argparse, json, os, random, sys
+import argparse, collections, json, os, random, sys
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -72,11 +72,27 @@ def plain(text, **flags):
     return AddedToken(text, special=False, **flags)
 
 
-def train(tok, size=700, alphabet=True, specials=(), **options):
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(specials), show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()) if alphabet else [], **options)
-    tok.train_from_iterator(TRAINING.split('\n') + [TRAINING], trainer)
-    return tok
+def common_characters(tok, lines, limit):
+    """The `limit` commonest characters of the words. (The trainer's own choice between equally common ones changes from run to run.)"""
+    count = collections.Counter()
+    for line in lines:
+        for word, _ in tok.pre_tokenizer.pre_tokenize_str(tok.normalizer.normalize_str(line) if tok.normalizer else line):
+            count.update(word)
+    return sorted(sorted(count, key=lambda c: (-count[c], c))[:limit])
+
+
+def train(tok, size=700, limit=None, specials=(), **options):
+    """With `limit`: of an alphabet of so many characters; else of the byte alphabet."""
+    lines = TRAINING.split('\n') + [TRAINING]
+    alphabet = common_characters(tok, lines, limit) if limit else sorted(pre_tokenizers.ByteLevel.alphabet())
+    if limit: options['limit_alphabet'] = len(alphabet)
+    # Characters with affixes are numbered as they are met in a hash table: named here, they have a fixed place.
+    prefix, suffix = options.get('continuing_subword_prefix', ''), options.get('end_of_word_suffix', '')
+    affixed = [prefix + c + suffix for c in alphabet] if prefix or suffix else []
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(specials) + affixed, show_progress=False, initial_alphabet=alphabet, **options)
+    tok.train_from_iterator(lines, trainer)
+    names = [t if isinstance(t, str) else t.content for t in specials]
+    return edit(tok, lambda data: data.update(added_tokens=[t for t in data['added_tokens'] if t['content'] in names]))
 
 
 def byte_level(split, size=700, normalizer=None, specials=()):
@@ -104,7 +120,7 @@ def sentencepiece(normalizer, pre_tokenizer, decoder, size=600, specials=('<unk>
     tok = Tokenizer(models.BPE(unk_token=specials[0], fuse_unk=True, byte_fallback=True))
     if normalizer: tok.normalizer = normalizer
     tok.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme='first')
-    train(tok, size, alphabet=False, specials=specials, limit_alphabet=90)
+    tok = train(tok, size, specials=specials, limit=90)
     data = json.loads(tok.to_str())
     model = data['model']
     words = sorted(model['vocab'], key=model['vocab'].get)
@@ -137,7 +153,7 @@ def families():
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tok.decoder = decoders.ByteLevel()
-    train(tok, 500, specials=['<s>', '</s>'])
+    tok = train(tok, 500, specials=['<s>', '</s>'])
     tok.post_processor = processors.RobertaProcessing(('</s>', 1), ('<s>', 0))
     tok.add_special_tokens([special('<mask>', lstrip=True)])
     made['roberta'] = tok
@@ -189,20 +205,20 @@ def families():
     tok.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase(), normalizers.Strip()])
     tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)])
     tok.decoder = decoders.BPEDecoder(suffix='</w>')
-    train(tok, 500, alphabet=False, specials=['<unk>'], limit_alphabet=120, end_of_word_suffix='</w>')
+    tok = train(tok, 500, specials=['<unk>'], limit=120, end_of_word_suffix='</w>')
     tok.add_tokens([plain('Day', normalized=True), plain('[DAY]', normalized=False), plain('Ünit', normalized=True, single_word=True)])
     made['clip'] = tok
 
     tok = Tokenizer(models.BPE(unk_token='[UNK]', continuing_subword_prefix='##'))
     tok.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex('[ \\t]{2,}|-+'), '-')])
     tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation('contiguous')])
-    train(tok, 450, alphabet=False, specials=['[UNK]'], limit_alphabet=100, continuing_subword_prefix='##')
+    tok = train(tok, 450, specials=['[UNK]'], limit=100, continuing_subword_prefix='##')
     made['subword_prefix'] = tok  # and no decoder
 
     tok = Tokenizer(models.BPE(unk_token='<unk>', fuse_unk=True))
     tok.pre_tokenizer = pre_tokenizers.Metaspace()
     tok.decoder = decoders.Metaspace()
-    made['metaspace'] = train(tok, 450, alphabet=False, specials=['<unk>', '<|end|>'], limit_alphabet=80)
+    made['metaspace'] = train(tok, 450, specials=['<unk>', '<|end|>'], limit=80)
 
     tok = Tokenizer(models.BPE(unk_token='<unk>'))
     tok.pre_tokenizer = pre_tokenizers.Sequence([
@@ -210,7 +226,7 @@ def families():
         pre_tokenizers.Split(Regex('a+'), 'contiguous'), pre_tokenizers.Split(Regex('[A-Za-z ]+'), 'isolated', invert=True),
         pre_tokenizers.Split(Regex('b|'), 'isolated', invert=False)])
     tok.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Replace('e', ''), decoders.Strip(' ', 2, 0)])
-    made['behaviors'] = train(tok, 400, alphabet=False, specials=['<unk>', '<|end|>'], limit_alphabet=100)
+    made['behaviors'] = train(tok, 400, specials=['<unk>', '<|end|>'], limit=100)
 
     tok = byte_level([LLAMA3], 450, specials=['<|begin|>'])
     names = {'LEFT': dict(lstrip=True), 'RIGHT': dict(rstrip=True), 'BOTH': dict(lstrip=True, rstrip=True), 'SINGLE': dict(single_word=True), 'word': dict(single_word=True),
@@ -226,7 +242,7 @@ def families():
     tok.normalizer = normalizers.ByteLevel()
     tok.pre_tokenizer = pre_tokenizers.Split(Regex('Ġ?[^Ġ]+'), 'isolated')
     tok.decoder = decoders.ByteLevel()
-    train(tok, 450)
+    tok = train(tok, 450)
     tok.add_tokens([plain('héllo wörld', normalized=True)])
     made['byte_normalizer'] = edit(tok, legacy_merges)
     return made
