@@ -18,7 +18,7 @@ struct Ints {
 struct Tune {
     using DenseShape = RegisterShape<4, 1, 6>;
     using ExactShape = RegisterShape<2, 1, 4>;
-    using FastShape = RegisterShape<4, 1, 4>;
+    using FastShape = RegisterShape<4, 1, 8>;
     // Of attention: registers of scores and of output.
     static constexpr int kScoreVecs = 4, kMixVecs = 4;
 };
@@ -168,43 +168,65 @@ inline __m256i quad(const int8_t* at) {
     return _mm256_set1_epi32(bytes);
 }
 
-// 16-bit sums of one octet: a pair of products is at most 2 * 15 * 127 = 3810, so four octets fit.
-template <int kTiles, int kTokens>
-PITH_KERNEL_INLINE inline void dots_octet(Ints (&sum)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles],
-                                          const int8_t* const (&q)[kTokens], uint32_t o) {
-    const __m256i mask = _mm256_set1_epi8(15);
-    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
-        const __m256i a = load_256(codes[i] + o * 64), b = load_256(codes[i] + o * 64 + 32);
-        const __m256i low_a = _mm256_and_si256(a, mask), low_b = _mm256_and_si256(b, mask);
-        const __m256i high_a = _mm256_and_si256(_mm256_srli_epi16(a, 4), mask), high_b = _mm256_and_si256(_mm256_srli_epi16(b, 4), mask);
+// dot += the sums of at most four octets, for the rows of one register: a pair of products is at most 2 * 15 * 127 = 3810, so four
+// octets fit 16 bits. A loop, since GCC 12 would share the broadcasts of unrolled halves and run out of registers.
+template <int kTokens>
+PITH_KERNEL_INLINE inline void dots_half(__m256i (&dot)[kTokens], const uint8_t* codes, const int8_t* const (&q)[kTokens], uint32_t o,
+                                         uint32_t octets) {
+    const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    __m256i sum[kTokens];
+    unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { sum[t] = _mm256_setzero_si256(); });
+    for (const uint32_t end = o + octets; o < end; o++) {
+        const __m256i both = load_256(codes + o * 64);
+        const __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
-            const __m256i first = quad(q[t] + o * 8), second = quad(q[t] + o * 8 + 4);
-            Ints& s = sum[i][t];
-            s.a = _mm256_add_epi16(s.a, _mm256_add_epi16(_mm256_maddubs_epi16(low_a, first), _mm256_maddubs_epi16(high_a, second)));
-            s.b = _mm256_add_epi16(s.b, _mm256_add_epi16(_mm256_maddubs_epi16(low_b, first), _mm256_maddubs_epi16(high_b, second)));
+            const __m256i first = _mm256_maddubs_epi16(low, quad(q[t] + o * 8)),
+                          second = _mm256_maddubs_epi16(high, quad(q[t] + o * 8 + 4));
+            sum[t] = _mm256_add_epi16(sum[t], _mm256_add_epi16(first, second));
         });
-    });
+    }
+    unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { dot[t] = _mm256_add_epi32(dot[t], _mm256_madd_epi16(sum[t], ones)); });
 }
 
 // dot[i][t] += codes of tile i times the int8 activations of token t.
 template <int kTiles, int kTokens>
 PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens],
                                     uint32_t octets) {
-    for (uint32_t o = 0; o < octets;) {
-        Ints sum[kTiles][kTokens];
-        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { sum[i][t] = set1_int(0); }); });
-        if (octets - o >= 4) {
-            unroll<4>([&](int k) PITH_KERNEL_INLINE { dots_octet(sum, codes, q, o + static_cast<uint32_t>(k)); });
-            o += 4;
-        } else {
-            dots_octet(sum, codes, q, o++);
-        }
-        const __m256i ones = _mm256_set1_epi16(1);
-        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
-            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
-                dot[i][t] = add(dot[i][t], Ints{_mm256_madd_epi16(sum[i][t].a, ones), _mm256_madd_epi16(sum[i][t].b, ones)});
-            });
-        });
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        __m256i a[kTokens], b[kTokens];
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { a[t] = dot[i][t].a; });
+        for (uint32_t o = 0; o < octets; o += 4) dots_half(a, codes[i], q, o, smaller(4, octets - o));
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { b[t] = dot[i][t].b; });
+        for (uint32_t o = 0; o < octets; o += 4) dots_half(b, codes[i] + 32, q, o, smaller(4, octets - o));
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { dot[i][t] = Ints{a[t], b[t]}; });
+    });
+}
+
+// One token: both registers of an octet at once, so that memory is read in order.
+template <int kOctets>
+PITH_KERNEL_INLINE inline void dots_single(Ints& dot, const uint8_t* codes, const int8_t* q) {
+    const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    Ints sum = set1_int(0);
+    unroll<kOctets>([&](int o) PITH_KERNEL_INLINE {
+        const __m256i first = quad(q + o * 8), second = quad(q + o * 8 + 4);
+        const auto pairs = [&](__m256i both) PITH_KERNEL_INLINE {
+            const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+            return _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(both, mask), first), _mm256_maddubs_epi16(high, second));
+        };
+        sum.a = _mm256_add_epi16(sum.a, pairs(load_256(codes + o * 64)));
+        sum.b = _mm256_add_epi16(sum.b, pairs(load_256(codes + o * 64 + 32)));
+    });
+    dot = add(dot, Ints{_mm256_madd_epi16(sum.a, ones), _mm256_madd_epi16(sum.b, ones)});
+}
+template <int kTiles>
+PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][1], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[1],
+                                    uint32_t octets) {
+    uint32_t o = 0;
+    for (; octets - o >= 4; o += 4) {
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dots_single<4>(dot[i][0], codes[i] + o * 64, q[0] + o * 8); });
+    }
+    for (; o < octets; o++) {
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dots_single<1>(dot[i][0], codes[i] + o * 64, q[0] + o * 8); });
     }
 }
 
