@@ -93,29 +93,32 @@ Guarded<float> run(const Table& table, const Cache& c, const std::vector<float>&
 }  // namespace
 
 TEST_CASE("attention equals a plain softmax, in every cutting", "[kernels]") {
-    const Setup setups[] = {{4, 4, 64, 64, 200, 0, Type::F32, Type::F32},    {8, 2, 64, 128, 300, 0, Type::F16, Type::F16},
-                            {32, 8, 64, 256, 150, 0, Type::F16, Type::F16},  {6, 2, 128, 64, 140, 0, Type::F16, Type::F32},
-                            {2, 1, 96, 64, 180, 50, Type::F16, Type::F16},   {3, 1, 80, 64, 330, 64, Type::F32, Type::F16},
-                            {4, 2, 2, 64, 90, 0, Type::F16, Type::F16},      {5, 5, 34, 64, 130, 100, Type::F32, Type::F32},
-                            {1, 1, 512, 64, 70, 1, Type::F16, Type::F16},    {80, 1, 32, 64, 140, 130, Type::F16, Type::F16},
-                            {7, 1, 48, 192, 400, 128, Type::F32, Type::F32}, {4, 1, 64, 64, 513, 0, Type::F32, Type::F32}};
-    for (const Table* table : tiers()) {
-        Random random;
-        for (const Setup& s : setups) {
+    const Setup setups[] = {{4, 4, 64, 64, 150, 0, Type::F32, Type::F32},   {8, 2, 64, 128, 200, 0, Type::F16, Type::F16},
+                            {16, 4, 64, 256, 100, 0, Type::F16, Type::F16}, {6, 2, 128, 64, 100, 0, Type::F16, Type::F32},
+                            {2, 1, 96, 64, 180, 50, Type::F16, Type::F16},  {3, 1, 80, 64, 200, 64, Type::F32, Type::F16},
+                            {4, 2, 2, 64, 90, 0, Type::F16, Type::F16},     {5, 5, 34, 64, 130, 100, Type::F32, Type::F32},
+                            {1, 1, 512, 64, 70, 1, Type::F16, Type::F16},   {80, 1, 16, 64, 140, 130, Type::F16, Type::F16},
+                            {7, 1, 48, 192, 260, 128, Type::F32, Type::F32}};
+    uint64_t seed = 0;
+    for (const Setup& s : setups) {
+        seed++;
+        std::vector<double> expected;
+        for (const Table* table : tiers()) {
             INFO(table->name << ": " << s.heads << "/" << s.kv_heads << " heads of " << s.dim << ", " << s.positions
                              << " positions, window " << s.window);
+            Random random{seed};
             const Cache cache(*table, s, random);
             const float scale = 1.0f / std::sqrt(static_cast<float>(s.dim));
             const std::vector<float> q = random.floats(size_t{s.positions} * s.heads * s.dim, 2.0f);
             const Guarded<float> whole = run(*table, cache, q, 0, s.positions, scale, s.positions, s.positions);
-            const std::vector<double> expected = reference(cache, q, 0, s.positions, static_cast<double>(scale));
+            if (expected.empty()) expected = reference(cache, q, 0, s.positions, static_cast<double>(scale));
             double worst = 0.0;
             for (size_t i = 0; i < expected.size(); i++) {
                 const double error = std::fabs(expected[i] - static_cast<double>(whole[i]));
                 worst = std::isnan(error) ? HUGE_VAL : std::max(worst, error);
             }
             CHECK(worst < 3e-6);
-            for (const auto& [calls, ranges] : {std::pair{1u, 1u}, {7u, 7u}, {s.positions, 33u}, {100u, 16u}, {65u, 65u}}) {
+            for (const auto& [calls, ranges] : {std::pair{1u, 1u}, {7u, 7u}, {s.positions, 33u}, {65u, 65u}}) {
                 const Guarded<float> cut = run(*table, cache, q, 0, s.positions, scale, calls, ranges);
                 CHECK(same_bits(whole.data(), cut.data(), cut.size()));
             }

@@ -25,7 +25,7 @@ enum {
 };
 /** Flags of encoding. */
 enum {
-    PITH_ENCODE_BOS     = 1, /**< Add what the model expects around a text, such as a begin-of-text token. */
+    PITH_ENCODE_BOS     = 1, /**< Add what the model expects before a text, such as a begin-of-text token. */
     PITH_ENCODE_SPECIAL = 2  /**< Special tokens written in the text become those tokens; default: they stay text. */
 };
 /** Special tokens that pith_tokenizer_special() knows. */
@@ -90,8 +90,8 @@ PITH_API pith_status pith_tokenizer_piece(const pith_tokenizer* tokenizer, pith_
  *  @param capacity of tokens.
  *  @param[out] count ids written, or with ::PITH_E_BUFFER the capacity needed.
  *  @param[out] error details; may be NULL.
- *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_UNSUPPORTED (unknown flags), ::PITH_E_BUFFER, ::PITH_E_MEMORY or ::PITH_E_LIMIT (a pattern
- *  of the file's takes too long). */
+ *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_UNSUPPORTED (unknown flags), ::PITH_E_BUFFER, ::PITH_E_MEMORY, ::PITH_E_FORMAT (the text
+ *  needs an unknown-token that the vocabulary lacks) or ::PITH_E_LIMIT (a pattern of the file's takes too long). */
 PITH_API pith_status pith_tokenizer_encode(const pith_tokenizer* tokenizer, const char* text, size_t size, uint32_t flags, pith_token* tokens,
                                            size_t capacity, size_t* count, pith_error* error);
 
