@@ -54,8 +54,9 @@ std::vector<double> reference(const Cache& c, const std::vector<float>& q, uint3
             double total = 0.0;
             for (uint32_t p = oldest; p <= position; p++) {
                 double dot = 0.0;
-                for (uint32_t d = 0; d < s.dim; d++)
-                    dot += static_cast<double>(q[(size_t{t} * s.heads + h) * s.dim + d]) * c.k[p * row + kv + d];
+                const float* query = q.data() + (size_t{t} * s.heads + h) * s.dim;
+                const double* key = c.k.data() + p * row + kv;
+                for (uint32_t d = 0; d < s.dim; d++) dot += static_cast<double>(query[d]) * key[d];
                 weights.push_back(std::exp(dot * scale));
                 total += weights.back();
             }

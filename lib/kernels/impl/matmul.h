@@ -177,12 +177,15 @@ inline void over_tiles(const Job& job, uint32_t token, uint32_t token_end, uint3
     for (; tile_end - tile >= kTiles; tile += kTiles) over_tokens<Kernel, kTiles, kTokens>(job, token, token_end, tile);
     if constexpr (kTiles > 1) over_tiles<Kernel, kTiles / 2, kTokens>(job, token, token_end, tile, tile_end);
 }
-// One token reads every weight once: as few streams of memory, each as long as can be.
+// One token reads every weight once: a few streams of memory, long enough for the hardware to follow, and near to each other.
 template <class Kernel, int kTiles>
 inline void stream(Job job, uint32_t token, uint32_t tile, uint32_t tile_end) {
-    job.step = (tile_end - tile) / kTiles;
-    for (uint32_t i = 0; i < job.step; i++) Kernel::template run<kTiles, 1>(job, token, tile + i);
-    tile += job.step * kTiles;
+    constexpr uint32_t kLength = 8;
+    while (tile_end - tile >= kTiles) {
+        job.step = smaller((tile_end - tile) / kTiles, kLength);
+        for (uint32_t i = 0; i < job.step; i++) Kernel::template run<kTiles, 1>(job, token, tile + i);
+        tile += job.step * kTiles;
+    }
     job.step = 1;
     for (; tile < tile_end; tile++) Kernel::template run<1, 1>(job, token, tile);
 }
