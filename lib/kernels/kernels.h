@@ -40,7 +40,7 @@ struct GptqSource {
     const uint32_t* qweight;  // [cols / 8, rows]
     const uint32_t* qzeros;   // [groups, rows / 8]
     const void* scales;       // [groups, rows], of scale_type
-    Type scale_type;          // F16, BF16 or F32
+    Type scale_type;          // F16; BF16 and F32 need a matrix of wide_scales
     uint32_t zero_offset;     // 1 for v1 (stored + 1, no wrap), 0 for v2
     const uint32_t* perm;     // sorted position -> original column, or NULL: the identity. Position p belongs to group p / matrix.group
 };

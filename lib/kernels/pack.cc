@@ -44,15 +44,12 @@ void pack_group(const Matrix& to, const Q4Layout& layout, uint8_t* tile, const G
     for (uint32_t r = 0; r < row_count; r++) {
         const uint32_t row = row_begin + r;
         const uint8_t* scale_at = scales + (size_t{group} * to.rows + row) * size;
-        const float scale = element_float(from.scale_type, scale_at);
         uint8_t* out = tile + (size_t{group} * kTileRows + r) * layout.scale_size;
         if (to.wide_scales) {
+            const float scale = element_float(from.scale_type, scale_at);
             memcpy(out, &scale, sizeof scale);
-        } else if (from.scale_type == Type::F16) {
-            memcpy(out, scale_at, sizeof(uint16_t));
         } else {
-            const uint16_t half = float_half(scale);
-            memcpy(out, &half, sizeof half);
+            memcpy(out, scale_at, sizeof(uint16_t));
         }
         if (!to.asymmetric) continue;
         const uint32_t word = from.qzeros[(size_t{group} * to.rows + row) / 8];

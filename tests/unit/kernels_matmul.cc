@@ -141,6 +141,7 @@ TEST_CASE("the largest codes, activations and zero points do not overflow", "[ke
                 w.cols = kCols;
                 w.group = group;
                 w.asymmetric = true;
+                w.wide_scales = true;
                 w.tile_bytes = tile_bytes(w);
                 Guarded<uint8_t> data(w.tile_bytes);
                 w.data = data.data();

@@ -74,14 +74,16 @@ inline float first_lane(Vec a) { return _mm512_cvtss_f32(a.v); }
 inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
 inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a.v); }
 
-// NaN stays NaN; the limits keep infinities out of the subtraction (max and min return their second operand for NaN).
+// NaN stays NaN (max and min return their second operand for it); below 2^-126 is zero, from 2^128 on infinity.
 inline Vec exp2(Vec x) {
-    const __m512 clamped = _mm512_min_ps(_mm512_set1_ps(200.0f), _mm512_max_ps(_mm512_set1_ps(-200.0f), x.v));
+    const __m512 least = _mm512_set1_ps(-126.0f);
+    const __m512 clamped = _mm512_min_ps(_mm512_set1_ps(128.0f), _mm512_max_ps(least, x.v));
     const __m512 whole = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m512 f = _mm512_sub_ps(clamped, whole);
     __m512 p = _mm512_set1_ps(kExp2[5]);
     for (int i = 4; i >= 0; i--) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[i]));
-    return {_mm512_scalef_ps(_mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f)), whole)};
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    return {_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x.v, least, _CMP_NLT_UQ), p, whole)};
 }
 
 inline Ints set1_int(int32_t value) { return {_mm512_set1_epi32(value)}; }
