@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/plugin.h"
 #include "base/check.h"
-#include "base/machine.h"
 #include "base/status.h"
 
 #if defined(_WIN32)
@@ -86,8 +86,15 @@ pith_status check_runner(Crew& crew, pith_error* error) {
 void release(pith_env* env) {
     if (env && env->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         const pith_allocator allocator = env->allocator;
+        for (uint32_t i = env->backend_count; i-- > 0;) env->backends[i].backend->close(env->backends[i].instance);
         destroy(allocator, env);
     }
+}
+
+const LoadedBackend& find_device(const pith_env* env, uint32_t* device) {
+    const LoadedBackend* at = env->backends;
+    for (; *device >= at->devices; at++) *device -= at->devices;
+    return *at;
 }
 
 pith_status read_options(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error) {
@@ -170,19 +177,31 @@ void pith_env_destroy(pith_env* env) { release(env); }
 pith_status pith_env_load_backend(pith_env* env, const char* library_path, pith_error* error) {
     if (!env) return fail(error, PITH_E_ARGUMENT, "env is NULL");
     if (!library_path) return fail(error, PITH_E_ARGUMENT, "library_path is NULL");
-    return fail(error, PITH_E_UNSUPPORTED, "%s: this release has the CPU backend only and loads no other", library_path);
+    LoadedBackend made{};
+    PITH_TRY(load_plugin(library_path, &made.backend, error));
+    for (uint32_t i = 0; i < env->backend_count; i++)
+        if (env->backends[i].backend == made.backend) return PITH_OK;  // its devices are listed already
+    if (env->backend_count == kMaxBackends)
+        return fail(error, PITH_E_LIMIT, "%s: %u backends are loaded, no more are taken", library_path, kMaxBackends);
+    PITH_TRY(made.backend->open(&env->allocator, &made.instance, &made.devices, error));
+    env->backends[env->backend_count++] = made;
+    return PITH_OK;
 }
 
-uint32_t pith_env_device_count(const pith_env* env) { return env ? 1 : 0; }
+uint32_t pith_env_device_count(const pith_env* env) {
+    uint32_t count = 0;
+    if (env)
+        for (uint32_t i = 0; i < env->backend_count; i++) count += env->backends[i].devices;
+    return count;
+}
 
 pith_status pith_env_device_info(const pith_env* env, uint32_t device, pith_device_info* info, pith_error* error) {
     if (!env) return fail(error, PITH_E_ARGUMENT, "env is NULL");
     if (device >= pith_env_device_count(env))
         return fail(error, PITH_E_ARGUMENT, "device is %u, there are %u", device, pith_env_device_count(env));
     pith_device_info ours{};
-    ours.kind = PITH_DEVICE_CPU;
-    cpu_name(ours.name, sizeof ours.name);
-    system_memory(&ours.memory_total, &ours.memory_free);
+    const LoadedBackend& at = find_device(env, &device);
+    PITH_TRY(at.backend->device_info(at.instance, device, &ours, error));
     return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
 }
 

@@ -4,10 +4,22 @@
 
 #include <atomic>
 
+#include "backend/backend.h"
 #include "base/array.h"
 #include "io/files.h"
 #include "kernels/kernels.h"
 #include "parallel/crew.h"
+
+namespace pith {
+
+struct LoadedBackend {
+    const Backend* backend;
+    void* instance;
+    uint32_t devices;
+};
+inline constexpr uint32_t kMaxBackends = 8;
+
+}  // namespace pith
 
 struct pith_env {
     std::atomic<uint32_t> references{1};
@@ -18,6 +30,8 @@ struct pith_env {
     void* log_user = nullptr;
     std::atomic<bool> checking{false};  // pith_runner_check is using `check`
     pith::Crew check{pith_runner{}};    // lives here so that a late call of a bad runner finds a closed ticket
+    pith::LoadedBackend backends[pith::kMaxBackends]{{&pith::kCpuBackend, nullptr, 1}};  // device numbers run through them in order
+    uint32_t backend_count = 1;
     pith::kernels::Tier tier{};  // best_tier(); tests set another before they open a model
 };
 
@@ -27,6 +41,8 @@ inline pith_env* retain(pith_env* env) {
     env->references.fetch_add(1, std::memory_order_relaxed);
     return env;
 }
+// The backend of a device and its number there; device < pith_env_device_count(env).
+const LoadedBackend& find_device(const pith_env* env, uint32_t* device);
 void release(pith_env* env);  // frees at zero; NULL is fine
 
 // Options structs: struct_size first, append only. Copies *from (NULL: all zero) into *to, whose struct_size becomes ours.

@@ -23,13 +23,23 @@ void counted_free(void* user, void* memory, size_t size, size_t alignment) {
     model->env->allocator.free(model->env->allocator.user, memory, size, alignment);
 }
 
-pith_status open(pith_model* model, const char* path, uint32_t flags, pith_error* error) {
+pith_status open(pith_model* model, const char* path, const pith_model_options& options, pith_error* error) {
+    BackendHost host{};
+    PITH_TRY(read_options(options.cuda, &host.cuda, sizeof host.cuda, sizeof host.cuda, "options.cuda", error));
+    model->device = host.device = options.device;
+    const LoadedBackend& at = find_device(model->env, &host.device);
+    model->backend = at.backend;
     const FpScope fp;  // config.json has numbers
-    PITH_TRY(open_model(model->env->files, model->allocator, path, &model->file, error, flags & PITH_MODEL_MMAP));
-    const BackendHost host{&model->allocator, model->env->runner, static_cast<uint32_t>(model->env->tier), flags & PITH_MODEL_SCAN};
+    PITH_TRY(open_model(model->env->files, model->allocator, path, &model->file, error, options.flags & PITH_MODEL_MMAP));
+    host.allocator = &model->allocator;
+    host.runner = model->env->runner;
+    host.cpu_tier = static_cast<uint32_t>(model->env->tier);
+    host.scan = options.flags & PITH_MODEL_SCAN;
+    host.instance = at.instance;
     BackendBytes bytes{};
     PITH_TRY(model->backend->model_create(&host, &model->file, &model->weights, &bytes, error));
     model->host_bytes = sizeof(pith_model) + model->bytes.load() + bytes.host;
+    model->device_bytes = bytes.device;
     model->left = model->file.weight_bytes;
     return PITH_OK;
 }
@@ -63,7 +73,7 @@ pith_status pith_model_open(pith_env* env, const char* path, const pith_model_op
         return fail(error, PITH_E_UNSUPPORTED, "options.flags is 0x%x: a flag is not known", o.flags);
     pith_model* made = create<pith_model>(env->allocator, env);
     if (!made) return fail_memory(error, "the model", sizeof(pith_model));
-    const pith_status status = open(made, path, o.flags, error);
+    const pith_status status = open(made, path, o, error);
     if (status < 0) {
         release(made);
         return status;
@@ -85,6 +95,8 @@ pith_status pith_model_get_info(const pith_model* model, pith_model_info* info, 
     const Config& c = model->file.config;
     ours.parameters = model->file.parameters;
     ours.host_bytes = model->host_bytes;
+    ours.device_bytes = model->device_bytes;
+    ours.device = model->device;
     ours.vocab_size = c.vocab_size;
     ours.context_length = c.context_length;
     ours.layers = c.layers;

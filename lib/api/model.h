@@ -17,9 +17,11 @@ struct pith_model {
     std::atomic<uint64_t> bytes{0};  // that `allocator` has handed out and not got back
     pith_allocator allocator;        // the env's, counted
     pith::ModelFile file;
-    const pith::Backend* backend = &pith::kCpuBackend;
+    const pith::Backend* backend = nullptr;
     void* weights = nullptr;         // the backend's model
     uint64_t host_bytes = 0;         // once loaded, this struct included
+    uint64_t device_bytes = 0;
+    uint32_t device = 0;             // as the env numbers them
     uint64_t left = 0;               // bytes to load
 };
 

@@ -2,6 +2,7 @@
 #include <pith/session.h>
 
 #include "api/model.h"
+#include "api/sampler.h"
 #include "base/status.h"
 #include "parallel/fp_scope.h"
 #include "session/session.h"
@@ -24,7 +25,8 @@ pith_status read_shape(const pith_model* model, const pith_session_options* opti
     PITH_TRY(read_runner(o.runner, &shape->runner, error));
     if (!o.runner) shape->runner = model->env->runner;
     shape->allocator = &model->env->allocator;
-    return complete_shape(o, model->file.config.context_length, shape, error);
+    PITH_TRY(read_options(o.cuda, &shape->cuda, sizeof shape->cuda, sizeof shape->cuda, "options.cuda", error));
+    return complete_shape(o, *model->backend, model->file.config.context_length, shape, error);
 }
 
 pith_status plan(const pith_model* model, const SessionShape& shape, pith_session_info* info, pith_error* error) {
@@ -36,6 +38,25 @@ pith_status plan(const pith_model* model, const SessionShape& shape, pith_sessio
     info->context_length = shape.context_length;
     info->batch_length = shape.batch_length;
     return PITH_OK;
+}
+
+// Draws where the logits are. PITH_PENDING: the backend can't.
+pith_status draw_there(const Session& session, uint32_t row, Sampler& sampler, pith_token* token, pith_error* error) {
+    constexpr size_t kMostSteps = 32;
+    const size_t count = sampler.steps().size();
+    if (!session.backend->session_sample || count > kMostSteps) return PITH_PENDING;
+    SampleStep steps[kMostSteps]{};
+    for (size_t i = 0; i < count; i++) {
+        const Sampler::Step& from = sampler.steps()[i];
+        steps[i] = {from.kind, from.count, from.value, from.penalty.window, from.penalty.decay, 0,
+                    from.penalty.repetition, from.penalty.frequency, from.penalty.presence};
+    }
+    const History& history = sampler.history();
+    const SampleRequest request{sampler.seed(),         history.recorded(), steps, static_cast<uint32_t>(count), sampler.vocabulary(),
+                                history.ring().data(), history.ring().size(), static_cast<uint32_t>(history.size()), 0};
+    const pith_status status = session.backend->session_sample(session.compute, row, &request, token, error);
+    if (status == PITH_OK) sampler.record(*token);
+    return status;
 }
 
 }  // namespace
@@ -93,6 +114,11 @@ pith_status pith_session_forward(pith_session* session, const pith_token* tokens
 
 pith_status pith_session_sample(pith_session* session, uint32_t row, pith_sampler* sampler, pith_token* token, pith_error* error) {
     if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
+    PITH_TRY(session->sequence.check_row(row, error));
+    if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
+    if (!token) return fail(error, PITH_E_ARGUMENT, "token is NULL");
+    const pith_status status = draw_there(session->sequence, row, sampler->sampler, token, error);
+    if (status != PITH_PENDING) return status;
     const float* logits = nullptr;
     PITH_TRY(session->sequence.row(row, &logits, error));
     return pith_sampler_sample(sampler, logits, session->sequence.vocab, token, error);

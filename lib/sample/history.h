@@ -33,6 +33,7 @@ public:
     size_t size() const { return recorded_ < length_ ? static_cast<size_t>(recorded_) : length_; }
     uint64_t recorded() const { return recorded_; }
     uint32_t length() const { return length_; }
+    const Array<int32_t>& ring() const { return ring_; }
 
 private:
     Array<int32_t> ring_;

@@ -23,13 +23,20 @@ public:
     // As if only the first `length` tokens had been recorded, or PITH_E_ARGUMENT if that can't be known any more.
     pith_status truncate(size_t length, pith_error* error);
 
-private:
+    // For who draws elsewhere: the steps that do something, what they look at, and how to record what was drawn.
     struct Step {
         uint32_t kind;  // PITH_STEP_*
         uint32_t count;
         float value;
         Penalty penalty;
     };
+    const Array<Step>& steps() const { return steps_; }
+    const History& history() const { return history_; }
+    uint64_t seed() const { return seed_; }
+    uint32_t vocabulary() const { return vocabulary_; }
+    void record(pith_token token) { history_.record(token); }
+
+private:
     pith_status add_step(const pith_sampler_step& given, uint32_t index, pith_error* error);
     pith_status allocate(pith_error* error);
 

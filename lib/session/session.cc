@@ -20,7 +20,7 @@ pith_status complete_kv(const char* name, uint32_t given, bool exact, uint32_t* 
 
 }  // namespace
 
-pith_status complete_shape(const pith_session_options& options, uint32_t context, SessionShape* shape, pith_error* error) {
+pith_status complete_shape(const pith_session_options& options, const Backend& backend, uint32_t context, SessionShape* shape, pith_error* error) {
     if (options.flags & ~uint32_t{PITH_SESSION_EXACT | PITH_SESSION_RUN_AHEAD})
         return fail(error, PITH_E_UNSUPPORTED, "options.flags is 0x%x: a flag is not known", options.flags);
     if (options.wait > PITH_WAIT_SPIN) return fail(error, PITH_E_ARGUMENT, "options.wait is %u, which is no PITH_WAIT_*", options.wait);
@@ -29,10 +29,11 @@ pith_status complete_shape(const pith_session_options& options, uint32_t context
     PITH_TRY(complete_kv("k_type", options.k_type, exact, &shape->k_type, error));
     PITH_TRY(complete_kv("v_type", options.v_type, exact, &shape->v_type, error));
     shape->flags = options.flags;
+    shape->wait = options.wait;
     shape->context_length = options.context_length ? options.context_length : context;
     if (shape->context_length > kMostPositions)
         return fail(error, PITH_E_ARGUMENT, "options.context_length is %u, the most is %u", shape->context_length, kMostPositions);
-    shape->batch_length = options.batch_length ? options.batch_length : 512;
+    shape->batch_length = options.batch_length ? options.batch_length : backend.default_batch;
     if (shape->batch_length > shape->context_length) shape->batch_length = shape->context_length;
     shape->logit_rows = options.logit_rows ? options.logit_rows : 1;
     if (shape->logit_rows > shape->context_length)
@@ -67,10 +68,17 @@ pith_status Session::truncate(size_t to, pith_error* error) {
     return PITH_OK;
 }
 
-pith_status Session::row(uint32_t index, const float** logits, pith_error* error) const {
+pith_status Session::check_row(uint32_t index, pith_error* error) const {
     if (rows == 0) return fail(error, PITH_E_STATE, "there are no logits yet: no forward has asked for rows");
     if (index >= rows) return fail(error, PITH_E_ARGUMENT, "row is %u, the last forward kept %u", index, rows);
-    *logits = backend->session_logits(compute) + uint64_t{index} * vocab;
+    return PITH_OK;
+}
+
+pith_status Session::row(uint32_t index, const float** logits, pith_error* error) const {
+    PITH_TRY(check_row(index, error));
+    const float* all = nullptr;
+    PITH_TRY(backend->session_logits(compute, &all, error));
+    *logits = all + uint64_t{index} * vocab;
     return PITH_OK;
 }
 

@@ -9,7 +9,7 @@
 namespace pith {
 
 // Fills in every default and refuses what no backend does; `context` is the model's context length.
-pith_status complete_shape(const pith_session_options& options, uint32_t context, SessionShape* shape, pith_error* error);
+pith_status complete_shape(const pith_session_options& options, const Backend& backend, uint32_t context, SessionShape* shape, pith_error* error);
 
 struct Session {
     const Backend* backend = nullptr;
@@ -23,6 +23,8 @@ struct Session {
     // All tokens or none; on failure everything is as it was.
     pith_status forward(const pith_token* tokens, size_t count, uint32_t keep, pith_error* error);
     pith_status truncate(size_t to, pith_error* error);
+    // Whether the last forward kept that row.
+    pith_status check_row(uint32_t index, pith_error* error) const;
     pith_status row(uint32_t index, const float** logits, pith_error* error) const;
 };
 

@@ -17,7 +17,7 @@ check() { # folder, the folders it may include
         for public in $(sed -n 's|^#include <pith/\(.*\)>|\1|p' "$file"); do
             case $public in
                 base.h | env.h) ;;
-                session.h | sampler.h | tokenizer.h | model.h) case $folder in session | backend | sample | text) ;; *) echo "$file includes <pith/$public>"; bad=1 ;; esac ;;
+                cuda.h | session.h | sampler.h | tokenizer.h | model.h) case $folder in session | backend | sample | text) ;; *) echo "$file includes <pith/$public>"; bad=1 ;; esac ;;
                 *) echo "$file includes <pith/$public>"; bad=1 ;;
             esac
         done

@@ -33,6 +33,7 @@ static void test_text(void) {
     WORKS(pith_tokenizer_encode(tokenizer, "<|eos|>", PITH_TEXT_END, PITH_ENCODE_SPECIAL, ids, 64, &count, &error));
     CHECK(count == 1 && ids[0] == 1);
     WORKS(pith_tokenizer_encode(tokenizer, "", 0, 0, NULL, 0, &count, &error));
+    EXPECT(pith_tokenizer_encode(tokenizer, "x", ((size_t)1 << 30) + 1, 0, ids, 64, &count, &error), PITH_E_LIMIT, "a text of 1073741825 bytes");
     CHECK(count == 0);
     /* Too small: nothing but the need. */
     EXPECT(pith_tokenizer_encode(tokenizer, "Once upon a time", PITH_TEXT_END, 0, ids, 3, &count, &error), PITH_E_BUFFER, "");

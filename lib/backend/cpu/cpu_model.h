@@ -69,6 +69,6 @@ pith_status session_plan(const void* model, const SessionShape* shape, BackendBy
 pith_status session_create(const void* model, const SessionShape* shape, void** session, pith_error* error);
 void session_destroy(void* session);
 pith_status session_forward(void* session, uint32_t length, const pith_token* tokens, uint32_t count, uint32_t rows, pith_error* error);
-const float* session_logits(void* session);
+pith_status session_logits(void* session, const float** logits, pith_error* error);
 
 }  // namespace pith::cpu

@@ -180,6 +180,9 @@ void session_destroy(void* session) {
     allocator.free(allocator.user, s, static_cast<size_t>(bytes), kCacheLine);
 }
 
-const float* session_logits(void* session) { return static_cast<Session*>(session)->logits; }
+pith_status session_logits(void* session, const float** logits, pith_error*) {
+    *logits = static_cast<Session*>(session)->logits;
+    return PITH_OK;
+}
 
 }  // namespace pith::cpu

@@ -94,11 +94,14 @@ PITH_API pith_status pith_env_create(const pith_env_options* options, pith_env**
  *  @param env an env. */
 PITH_API void pith_env_destroy(pith_env* env);
 
-/** Loads a backend plug-in, before the env is shared between threads. This release has the CPU backend only. @since 0.1
+/** Loads a backend plug-in (libpith_cuda), before the env is shared between threads. Its devices follow those there are; without a driver
+ *  or a GPU there are none, which is no failure. Loading it again does nothing. It stays loaded until the process ends. @since 0.1
  *  @param env an env.
- *  @param library_path exactly the file to load, UTF-8; nothing is searched.
+ *  @param library_path exactly the file to load, UTF-8; nothing is searched. A name without a folder: the file of that name beside this
+ *  library.
  *  @param[out] error details; may be NULL.
- *  @return ::PITH_OK (also if it finds no device), ::PITH_E_ARGUMENT, ::PITH_E_IO, ::PITH_E_VERSION or ::PITH_E_UNSUPPORTED. */
+ *  @return ::PITH_OK (also if it finds no device), ::PITH_E_ARGUMENT, ::PITH_E_IO (it can't be loaded), ::PITH_E_VERSION (another release's),
+ *  ::PITH_E_UNSUPPORTED (no Pith backend), ::PITH_E_MEMORY or ::PITH_E_LIMIT (too many). */
 PITH_API pith_status pith_env_load_backend(pith_env* env, const char* library_path, pith_error* error);
 
 /** How many devices there are, at least 1: device 0 is the CPU, the others follow best first. Any thread. @since 0.1

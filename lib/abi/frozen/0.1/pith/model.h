@@ -42,7 +42,7 @@ typedef struct pith_model_info {
     uint32_t vocab_size;       /**< Rows of the head: token ids are below it. */
     uint32_t context_length;   /**< Positions that the model was trained for. */
     uint32_t layers;           /**< Decoder layers. */
-    uint32_t device;           /**< Where it runs; 0: the CPU. */
+    uint32_t device;           /**< Where it runs, as pith_env_device_info() counts; 0: the CPU. */
     char     architecture[64]; /**< As config.json names it, such as "LlamaForCausalLM". */
 } pith_model_info;
 
@@ -52,8 +52,8 @@ typedef struct pith_model_info {
  *  @param options NULL: all defaults.
  *  @param[out] model the new model, or NULL on failure. The caller destroys it.
  *  @param[out] error details, naming file and tensor; may be NULL.
- *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_VERSION, ::PITH_E_MEMORY, ::PITH_E_IO, ::PITH_E_FORMAT, ::PITH_E_UNSUPPORTED or
- *  ::PITH_E_LIMIT. */
+ *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_VERSION, ::PITH_E_MEMORY, ::PITH_E_IO, ::PITH_E_FORMAT, ::PITH_E_UNSUPPORTED,
+ *  ::PITH_E_LIMIT or ::PITH_E_DEVICE. */
 PITH_API pith_status pith_model_open(pith_env* env, const char* path, const pith_model_options* options, pith_model** model, pith_error* error);
 
 /** Moves about `budget` bytes of weights from the files into place. Call it until nothing is left; progress and stopping are the
@@ -62,7 +62,8 @@ PITH_API pith_status pith_model_open(pith_env* env, const char* path, const pith
  *  @param budget bytes; 0: all that is left.
  *  @param[out] left bytes still to move; 0: loaded. May be NULL.
  *  @param[out] error details; may be NULL.
- *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_MEMORY, ::PITH_E_IO, ::PITH_E_FORMAT (NaN or Inf; the file was changed) or ::PITH_E_RUNNER. */
+ *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_MEMORY, ::PITH_E_IO, ::PITH_E_FORMAT (NaN or Inf; the file was changed), ::PITH_E_RUNNER or
+ *  ::PITH_E_DEVICE. */
 PITH_API pith_status pith_model_load(pith_model* model, uint64_t budget, uint64_t* left, pith_error* error);
 
 /** Describes a model, opened or loaded. @since 0.1

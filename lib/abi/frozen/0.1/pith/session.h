@@ -45,7 +45,7 @@ typedef struct pith_session_options {
     const pith_runner*              runner;         /**< Copied. NULL: the env's. */
     const struct pith_cuda_options* cuda;           /**< NULL: the library's own stream. */
     uint32_t                        context_length; /**< Positions; 0: the model's. Length-dependent rope scaling follows it. */
-    uint32_t                        batch_length;   /**< The most tokens computed at once; 0: 512. */
+    uint32_t                        batch_length;   /**< The most tokens computed at once; 0: 512 on the CPU, 2,048 on a GPU. */
     uint32_t                        logit_rows;     /**< The most rows of logits kept by one forward; 0: 1. */
     uint32_t                        k_type;         /**< PITH_KV_* of the keys. */
     uint32_t                        v_type;         /**< PITH_KV_* of the values. */
@@ -76,7 +76,7 @@ PITH_API pith_status pith_session_plan(const pith_model* model, const pith_sessi
  *  @param options NULL: all defaults.
  *  @param[out] session the new session, or NULL on failure. The caller destroys it.
  *  @param[out] error details; may be NULL.
- *  @return as pith_session_plan(), and ::PITH_E_STATE if the model is not loaded. */
+ *  @return as pith_session_plan(), ::PITH_E_STATE if the model is not loaded, or ::PITH_E_DEVICE. */
 PITH_API pith_status pith_session_create(const pith_model* model, const pith_session_options* options, pith_session** session, pith_error* error);
 
 /** Frees a session. NULL is fine. @since 0.1
