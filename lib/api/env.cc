@@ -86,13 +86,15 @@ pith_status check_runner(Crew& crew, pith_error* error) {
 void release(pith_env* env) {
     if (env && env->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         const pith_allocator allocator = env->allocator;
-        for (uint32_t i = env->backend_count; i-- > 0;) env->backends[i].backend->close(env->backends[i].instance);
+        for (const LoadedBackend& plugin : env->plugins) plugin.backend->close(plugin.instance);
         destroy(allocator, env);
     }
 }
 
-const LoadedBackend& find_device(const pith_env* env, uint32_t* device) {
-    const LoadedBackend* at = env->backends;
+LoadedBackend find_device(const pith_env* env, uint32_t* device) {
+    if (*device == 0) return {&kCpuBackend, nullptr, 1};
+    --*device;
+    const LoadedBackend* at = env->plugins.begin();
     for (; *device >= at->devices; at++) *device -= at->devices;
     return *at;
 }
@@ -160,9 +162,8 @@ pith_status pith_env_create(const pith_env_options* options, pith_env** env, pit
         allocator.alloc = system_alloc;
         allocator.free = system_free;
     }
-    pith_env* made = create<pith_env>(allocator);
+    pith_env* made = create<pith_env>(allocator, allocator);
     if (!made) return fail_memory(error, "the env", sizeof(pith_env));
-    made->allocator = allocator;
     made->files = o.files ? files : kSystemFiles;
     made->runner = runner;
     made->log = o.log;
@@ -179,19 +180,18 @@ pith_status pith_env_load_backend(pith_env* env, const char* library_path, pith_
     if (!library_path) return fail(error, PITH_E_ARGUMENT, "library_path is NULL");
     LoadedBackend made{};
     PITH_TRY(load_plugin(library_path, &made.backend, error));
-    for (uint32_t i = 0; i < env->backend_count; i++)
-        if (env->backends[i].backend == made.backend) return PITH_OK;  // its devices are listed already
-    if (env->backend_count == kMaxBackends)
-        return fail(error, PITH_E_LIMIT, "%s: %u backends are loaded, no more are taken", library_path, kMaxBackends);
+    for (const LoadedBackend& plugin : env->plugins)
+        if (plugin.backend == made.backend) return PITH_OK;  // its devices are listed already
     PITH_TRY(made.backend->open(&env->allocator, &made.instance, &made.devices, error));
-    env->backends[env->backend_count++] = made;
-    return PITH_OK;
+    if (env->plugins.push(made)) return PITH_OK;
+    made.backend->close(made.instance);
+    return fail_memory(error, "the list of backends", sizeof made);
 }
 
 uint32_t pith_env_device_count(const pith_env* env) {
-    uint32_t count = 0;
-    if (env)
-        for (uint32_t i = 0; i < env->backend_count; i++) count += env->backends[i].devices;
+    if (!env) return 0;
+    uint32_t count = 1;
+    for (const LoadedBackend& plugin : env->plugins) count += plugin.devices;
     return count;
 }
 
@@ -200,7 +200,7 @@ pith_status pith_env_device_info(const pith_env* env, uint32_t device, pith_devi
     if (device >= pith_env_device_count(env))
         return fail(error, PITH_E_ARGUMENT, "device is %u, there are %u", device, pith_env_device_count(env));
     pith_device_info ours{};
-    const LoadedBackend& at = find_device(env, &device);
+    const LoadedBackend at = find_device(env, &device);
     PITH_TRY(at.backend->device_info(at.instance, device, &ours, error));
     return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
 }

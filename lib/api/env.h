@@ -17,21 +17,21 @@ struct LoadedBackend {
     void* instance;
     uint32_t devices;
 };
-inline constexpr uint32_t kMaxBackends = 8;
 
 }  // namespace pith
 
 struct pith_env {
+    explicit pith_env(const pith::Allocator& a) : allocator(a), plugins(allocator) {}
+
     std::atomic<uint32_t> references{1};
-    pith_allocator allocator{};
+    pith_allocator allocator;
     pith_files files{};
     pith_runner runner{};  // run == NULL: everything on the calling thread
     pith_log_fn log = nullptr;
     void* log_user = nullptr;
     std::atomic<bool> checking{false};  // pith_runner_check is using `check`
     pith::Crew check{pith_runner{}};    // lives here so that a late call of a bad runner finds a closed ticket
-    pith::LoadedBackend backends[pith::kMaxBackends]{{&pith::kCpuBackend, nullptr, 1}};  // device numbers run through them in order
-    uint32_t backend_count = 1;
+    pith::Array<pith::LoadedBackend> plugins;  // device 0 is the CPU; theirs follow in order
     pith::kernels::Tier tier{};  // best_tier(); tests set another before they open a model
 };
 
@@ -42,7 +42,7 @@ inline pith_env* retain(pith_env* env) {
     return env;
 }
 // The backend of a device and its number there; device < pith_env_device_count(env).
-const LoadedBackend& find_device(const pith_env* env, uint32_t* device);
+LoadedBackend find_device(const pith_env* env, uint32_t* device);
 void release(pith_env* env);  // frees at zero; NULL is fine
 
 // Options structs: struct_size first, append only. Copies *from (NULL: all zero) into *to, whose struct_size becomes ours.

@@ -27,7 +27,7 @@ pith_status open(pith_model* model, const char* path, const pith_model_options& 
     BackendHost host{};
     PITH_TRY(read_options(options.cuda, &host.cuda, sizeof host.cuda, sizeof host.cuda, "options.cuda", error));
     model->device = host.device = options.device;
-    const LoadedBackend& at = find_device(model->env, &host.device);
+    const LoadedBackend at = find_device(model->env, &host.device);
     model->backend = at.backend;
     const FpScope fp;  // config.json has numbers
     PITH_TRY(open_model(model->env->files, model->allocator, path, &model->file, error, options.flags & PITH_MODEL_MMAP));

@@ -4,12 +4,12 @@
 static const char *folder, *plugins;
 static const pith_token prompt[] = {0, 48, 1293, 685, 260, 581}; /* <|bos|>Once upon a time */
 enum { PROMPT = 6, VOCAB = 8192 };
-enum { HEALTHY = 1, MODEL_TOO_LARGE, NO_MEMORY_AT_LOAD, NO_MEMORY_AT_SESSION, LOST_IN_FORWARD, LOST_IN_SAMPLE, LOST_IN_LOGITS, DEVICES };
+enum { HEALTHY = 1, MODEL_TOO_LARGE, NO_MEMORY_AT_LOAD, NO_MEMORY_AT_SESSION, LOST_IN_FORWARD, LOST_IN_SAMPLE, LOST_IN_LOGITS, LOST_AT_OPEN, LOST_AT_LOAD, LOST_AT_CREATE, DEVICES };
 
-static pith_status load_fake(pith_env* env, int kind, pith_error* error) {
-    char path[4096];
+static const char* fake(int kind) {
+    static char path[4096];
     snprintf(path, sizeof path, "%s/fake_backend_%d.so", plugins, kind);
-    return pith_env_load_backend(env, path, error);
+    return path;
 }
 
 static pith_model* load(pith_env* env, uint32_t device) {
@@ -32,15 +32,15 @@ static void test_refusals(void) {
     EXPECT(pith_env_load_backend(env, "no_such_backend.so", &error), PITH_E_IO, "no_such_backend.so");
     EXPECT(pith_env_load_backend(env, "", &error), PITH_E_ARGUMENT, "library_path is empty");
     EXPECT(pith_env_load_backend(env, folder, &error), PITH_E_IO, "");
-    EXPECT(load_fake(env, 1, &error), PITH_E_VERSION, "another release");
-    EXPECT(load_fake(env, 2, &error), PITH_E_UNSUPPORTED, "pith_backend_entry");
-    EXPECT(load_fake(env, 3, &error), PITH_E_UNSUPPORTED, "returned NULL");
-    EXPECT(load_fake(env, 5, &error), PITH_E_MEMORY, "fake: no memory");
+    EXPECT(pith_env_load_backend(env, fake(1), &error), PITH_E_VERSION, "another release");
+    EXPECT(pith_env_load_backend(env, fake(2), &error), PITH_E_UNSUPPORTED, "pith_backend_entry");
+    EXPECT(pith_env_load_backend(env, fake(3), &error), PITH_E_UNSUPPORTED, "returned NULL");
+    EXPECT(pith_env_load_backend(env, fake(5), &error), PITH_E_MEMORY, "fake: no memory");
     CHECK(pith_env_device_count(env) == 1);
-    WORKS(load_fake(env, 4, &error)); /* no device is no failure */
+    WORKS(pith_env_load_backend(env, fake(4), &error)); /* no device is no failure */
     CHECK(pith_env_device_count(env) == 1);
-    WORKS(load_fake(env, 0, &error));
-    WORKS(load_fake(env, 0, &error)); /* again: nothing new */
+    WORKS(pith_env_load_backend(env, fake(0), &error));
+    WORKS(pith_env_load_backend(env, fake(0), &error)); /* again: nothing new */
     CHECK(pith_env_device_count(env) == DEVICES);
     pith_env_destroy(env);
     CHECK(heap.live == 0 && heap.blocks == 0);
@@ -58,10 +58,10 @@ static void test_devices(pith_env* env) {
     CHECK(info.kind == PITH_DEVICE_CUDA && strcmp(info.name, "healthy") == 0 && info.memory_total == 1 << 30);
     WORKS(pith_env_device_info(env, LOST_IN_LOGITS, &info, &error));
     CHECK(strcmp(info.name, "lost in logits") == 0);
-    EXPECT(pith_env_device_info(env, DEVICES, &info, &error), PITH_E_ARGUMENT, "device is 8");
+    EXPECT(pith_env_device_info(env, DEVICES, &info, &error), PITH_E_ARGUMENT, "device is 11");
     options.struct_size = sizeof options;
     options.device = DEVICES;
-    EXPECT(pith_model_open(env, folder, &options, &model, &error), PITH_E_ARGUMENT, "options.device is 8");
+    EXPECT(pith_model_open(env, folder, &options, &model, &error), PITH_E_ARGUMENT, "options.device is 11");
 }
 
 /* The same tokens as on the CPU, whether the backend draws or the core does. */
@@ -135,8 +135,33 @@ static void test_memory(pith_env* env) {
     pith_session_destroy(session);
     pith_model_destroy(model);
     model = load(env, NO_MEMORY_AT_SESSION);
+    {
+        pith_session_options large = {0};
+        pith_session_info plan = {0};
+        large.struct_size = sizeof large;
+        large.context_length = 1u << 30;
+        plan.struct_size = sizeof plan;
+        EXPECT(pith_session_plan(model, &large, &plan, &error), PITH_E_MEMORY, "no machine");
+    }
     EXPECT(pith_session_create(model, NULL, &session, &error), PITH_E_MEMORY, "no device memory for the cache");
     CHECK(session == NULL);
+    pith_model_destroy(model);
+}
+
+static void test_loss_early(pith_env* env) {
+    pith_error error;
+    pith_model_options options = {0};
+    pith_model* model = NULL;
+    pith_session* session = NULL;
+    options.struct_size = sizeof options;
+    options.device = LOST_AT_OPEN;
+    EXPECT(pith_model_open(env, folder, &options, &model, &error), PITH_E_DEVICE, "the device is lost");
+    options.device = LOST_AT_LOAD;
+    WORKS(pith_model_open(env, folder, &options, &model, &error));
+    EXPECT(pith_model_load(model, 0, NULL, &error), PITH_E_DEVICE, "the device is lost");
+    pith_model_destroy(model);
+    model = load(env, LOST_AT_CREATE);
+    EXPECT(pith_session_create(model, NULL, &session, &error), PITH_E_DEVICE, "the device is lost");
     pith_model_destroy(model);
 }
 
@@ -172,6 +197,7 @@ static void test_loss(pith_env* env) {
         pith_model_destroy(model);
     }
     pith_sampler_destroy(sampler);
+    test_loss_early(env);
     test_healthy(env);
 }
 
@@ -182,7 +208,7 @@ static void test_order(void) {
     pith_env* env = capi_env(&heap, NULL, NULL);
     pith_model* model;
     pith_session* session = NULL;
-    WORKS(load_fake(env, 0, &error));
+    WORKS(pith_env_load_backend(env, fake(0), &error));
     model = load(env, HEALTHY);
     WORKS(pith_session_create(model, NULL, &session, &error));
     pith_env_destroy(env);
@@ -202,7 +228,7 @@ int main(int argc, char** argv) {
     plugins = argv[2];
     test_refusals();
     env = capi_env(&heap, NULL, NULL);
-    WORKS(load_fake(env, 0, &error));
+    WORKS(pith_env_load_backend(env, fake(0), &error));
     CHECK(pith_env_device_count(env) == DEVICES);
     test_devices(env);
     test_healthy(env);

@@ -10,9 +10,10 @@
 namespace pith {
 namespace {
 
-enum Device : uint32_t { Healthy, ModelTooLarge, NoMemoryAtLoad, NoMemoryAtSession, LostInForward, LostInSample, LostInLogits, kDevices };
+enum Device : uint32_t { Healthy, ModelTooLarge, NoMemoryAtLoad, NoMemoryAtSession, LostInForward, LostInSample, LostInLogits, LostAtOpen, LostAtLoad, LostAtCreate, kDevices };
 constexpr const char* kNames[kDevices] = {"healthy",         "model too large", "no memory at load", "no memory at session",
-                                          "lost in forward", "lost in sample",  "lost in logits"};
+                                          "lost in forward", "lost in sample",  "lost in logits",
+                                          "lost at open",    "lost at load",    "lost at create"};
 
 struct FakeModel {
     void* inner;
@@ -51,6 +52,7 @@ pith_status device_info(void*, uint32_t device, pith_device_info* info, pith_err
 
 pith_status model_create(const BackendHost* host, const ModelFile* file, void** model, BackendBytes* bytes, pith_error* error) {
     if (host->device == ModelTooLarge) return fail(error, PITH_E_MEMORY, "fake: the device has not that much memory");
+    if (host->device == LostAtOpen) return fail_system(error, PITH_E_DEVICE, 700, "fake: the device is lost");
     FakeModel* made = create<FakeModel>(*host->allocator);
     if (!made) return fail_memory(error, "the fake model", sizeof(FakeModel));
     made->allocator = *host->allocator;
@@ -71,6 +73,7 @@ pith_status model_load(void* model, uint64_t budget, uint64_t* left, pith_error*
         m.refused = true;
         return fail_system(error, PITH_E_MEMORY, 2, "fake: device memory ran out");
     }
+    if (m.device == LostAtLoad) return fail_system(error, PITH_E_DEVICE, 700, "fake: the device is lost");
     return kCpuBackend.model_load(m.inner, budget, left, error);
 }
 
@@ -82,6 +85,8 @@ void model_destroy(void* model) {
 }
 
 pith_status session_plan(const void* model, const SessionShape* shape, BackendBytes* bytes, pith_error* error) {
+    if (static_cast<const FakeModel*>(model)->device == NoMemoryAtSession && shape->context_length > 1 << 20)
+        return fail(error, PITH_E_MEMORY, "fake: no machine has that much");
     PITH_TRY(kCpuBackend.session_plan(static_cast<const FakeModel*>(model)->inner, shape, bytes, error));
     bytes->host += sizeof(FakeSession);
     bytes->device = 678;
@@ -91,6 +96,7 @@ pith_status session_plan(const void* model, const SessionShape* shape, BackendBy
 pith_status session_create(const void* model, const SessionShape* shape, void** session, pith_error* error) {
     const FakeModel& m = *static_cast<const FakeModel*>(model);
     if (m.device == NoMemoryAtSession) return fail_system(error, PITH_E_MEMORY, 2, "fake: no device memory for the cache");
+    if (m.device == LostAtCreate) return fail_system(error, PITH_E_DEVICE, 700, "fake: the device is lost");
     FakeSession* made = create<FakeSession>(*shape->allocator);
     if (!made) return fail_memory(error, "the fake session", sizeof(FakeSession));
     made->model = &m;

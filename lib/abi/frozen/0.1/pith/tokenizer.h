@@ -104,7 +104,7 @@ PITH_API pith_status pith_tokenizer_encode(const pith_tokenizer* tokenizer, cons
  *  @param capacity of text.
  *  @param[out] size bytes written, or with ::PITH_E_BUFFER the capacity needed.
  *  @param[out] error details; may be NULL.
- *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_UNSUPPORTED (unknown flags), ::PITH_E_BUFFER or ::PITH_E_MEMORY. */
+ *  @return ::PITH_OK, ::PITH_E_ARGUMENT, ::PITH_E_UNSUPPORTED (unknown flags) or ::PITH_E_BUFFER; allocates nothing. */
 PITH_API pith_status pith_tokenizer_decode(const pith_tokenizer* tokenizer, const pith_token* tokens, size_t count, uint32_t flags, char* text,
                                            size_t capacity, size_t* size, pith_error* error);
 
