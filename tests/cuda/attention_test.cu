@@ -1,0 +1,303 @@
+// Attention kernels against a double reference, bit equality from run to run; with --time how fast they are.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/attention.cu"
+#include "layout.h"
+
+namespace {
+
+using namespace pith::cuda;
+
+#define CHECK(call)                                                                              \
+    do {                                                                                         \
+        const cudaError_t status = (call);                                                       \
+        if (status != cudaSuccess) {                                                             \
+            std::printf("FAIL %s: %s (line %d)\n", #call, cudaGetErrorString(status), __LINE__); \
+            std::exit(1);                                                                        \
+        }                                                                                        \
+    } while (0)
+
+struct Kernel {
+    uint32_t rows, width;
+    bool small;
+    void (*run)(AttentionParams);
+};
+#define WIDTH(width, suffix, small)                                       \
+    {16, width, small, attention_rows16_##width##suffix}, {64, width, small, attention_rows64_##width##suffix}, { \
+        128, width, small, attention_rows128_##width##suffix                      \
+    }
+const Kernel kKernels[] = {WIDTH(64, , false), WIDTH(80, , false),       WIDTH(96, , false),      WIDTH(128, , false),
+                           WIDTH(256, , false), WIDTH(128, _small, true), WIDTH(256, _small, true)};
+
+void launch(const AttentionPlan& plan, const AttentionParams& params) {
+    for (const Kernel& k : kKernels) {
+        if (k.rows != plan.rows || k.width != plan.width || k.small != (plan.small != 0)) continue;
+        CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(k.run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(plan.shared)));
+        k.run<<<dim3(plan.grid_x, plan.grid_y), plan.threads, plan.shared>>>(params);
+        CHECK(cudaGetLastError());
+        return;
+    }
+    std::printf("FAIL no kernel for rows %u width %u\n", plan.rows, plan.width);
+    std::exit(1);
+}
+
+uint64_t g_state = 1;
+uint32_t next() {
+    g_state = g_state * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<uint32_t>(g_state >> 33);
+}
+float uniform() { return static_cast<float>(next() % 4096) / 2048.0f - 1.0f; }
+float normal() { return (uniform() + uniform() + uniform()) * 1.0f; }
+
+float to_float(uint16_t bits) {
+    __half h;
+    std::memcpy(&h, &bits, 2);
+    return __half2float(h);
+}
+uint16_t to_bits(float v) {
+    const __half h = __float2half(v);
+    uint16_t bits;
+    std::memcpy(&bits, &h, 2);
+    return bits;
+}
+
+template <class T>
+struct Device {
+    T* data = nullptr;
+    size_t size = 0;
+    explicit Device(size_t n) : size(n) { CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(T))); }
+    explicit Device(const std::vector<T>& from) : Device(from.size()) { CHECK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice)); }
+    Device(const Device&) = delete;
+    ~Device() { cudaFree(data); }
+    void fill(int byte) { CHECK(cudaMemset(data, byte, size * sizeof(T))); }
+    std::vector<T> host() const {
+        std::vector<T> to(size);
+        CHECK(cudaMemcpy(to.data(), data, size * sizeof(T), cudaMemcpyDeviceToHost));
+        return to;
+    }
+};
+
+struct Case {
+    uint32_t tokens, first, heads, kv_heads, head_dim, window;
+    bool permuted = false, small = false;
+    uint32_t splits = 0;  // 0: the plan's
+    uint32_t rows = 0;    // 0: the plan's
+    uint32_t count = 0;   // 0: all tokens
+};
+
+int g_failures = 0;
+int g_multiprocessors = 132;
+
+// The plan with other rows or splits than its own choice.
+AttentionPlan plan_of(const Case& c, uint32_t positions) {
+    AttentionPlan plan = attention_plan(c.tokens, c.heads, c.kv_heads, c.head_dim, positions, g_multiprocessors, c.small);
+    if (c.rows) {
+        plan.rows = c.rows;
+        plan.threads = plan.rows == 16 ? attention_key_warps(plan.width, plan.small) * 32 : plan.rows * 2;
+        plan.tiles = (c.tokens * (c.heads / c.kv_heads) + plan.rows - 1) / plan.rows;
+    }
+    if (c.splits) plan.splits = c.splits;
+    plan.grid_x = plan.tiles * c.kv_heads;
+    plan.grid_y = plan.splits;
+    plan.partial_bytes = uint64_t{plan.grid_x} * plan.splits * plan.rows * (plan.width + 2) * 4;
+    plan.arrived_bytes = uint64_t{plan.grid_x} * 4;
+    return plan;
+}
+
+// The largest relative error of a row among some rows.
+double worst_row(const Case& c, const std::vector<uint16_t>& q, const std::vector<uint16_t>& k, const std::vector<uint16_t>& v,
+                 const std::vector<uint32_t>& inverse, const std::vector<uint16_t>& out, uint32_t capacity, uint32_t stride) {
+    const uint32_t group = c.heads / c.kv_heads, d = c.head_dim, tokens = c.count ? c.count : c.tokens, all = tokens * c.heads;
+    const uint32_t step = std::max(1u, all / 500);
+    double worst = 0;
+    for (uint32_t at = 0; at < all; at += step) {
+        const uint32_t t = at / c.heads, h = at % c.heads, position = c.first + t;
+        const uint32_t begin = c.window && position + 1 > c.window ? position + 1 - c.window : 0;
+        const uint16_t *head_k = &k[uint64_t{h / group} * capacity * d], *head_v = &v[uint64_t{h / group} * capacity * d];
+        std::vector<double> weight(position + 1), sum(d);
+        double max = -1e300, total = 0;
+        for (uint32_t j = begin; j <= position; j++) {
+            double dot = 0;
+            for (uint32_t i = 0; i < d; i++) dot += static_cast<double>(to_float(q[(uint64_t{t} * c.heads + h) * d + i])) * to_float(head_k[uint64_t{j} * d + i]);
+            weight[j] = dot / std::sqrt(static_cast<double>(d));
+            max = std::max(max, weight[j]);
+        }
+        for (uint32_t j = begin; j <= position; j++) {
+            const double w = std::exp(weight[j] - max);
+            total += w;
+            for (uint32_t i = 0; i < d; i++) sum[i] += w * to_float(head_v[uint64_t{j} * d + i]);
+        }
+        double error = 0, size = 0;
+        for (uint32_t i = 0; i < d; i++) {
+            const double want = sum[i] / total, got = to_float(out[uint64_t{t} * stride + inverse[h * d + i]]);
+            error += (want - got) * (want - got);
+            size += want * want;
+        }
+        const double relative = std::sqrt(error / size);
+        if (!(relative <= worst)) worst = relative;  // NaN too
+    }
+    return worst;
+}
+
+void test(const Case& c) {
+    const uint32_t d = c.head_dim, width = c.heads * d, stride = (width + 63) / 64 * 64, length = c.first + c.tokens;
+    const uint32_t capacity = (length + kKvBlock - 1) / kKvBlock * kKvBlock;
+    std::vector<uint16_t> q(uint64_t{c.tokens} * width), k(uint64_t{c.kv_heads} * capacity * d), v(k.size());
+    for (auto& x : q) x = to_bits(normal());
+    for (size_t i = 0; i < k.size(); i++) {
+        const bool written = i / d % capacity < length;  // what lies after the end is finite, no more
+        k[i] = to_bits(written ? normal() : 60000.0f);
+        v[i] = to_bits(written ? normal() : 60000.0f);
+    }
+    std::vector<uint32_t> inverse(width);
+    for (uint32_t i = 0; i < width; i++) inverse[i] = i;
+    if (c.permuted)
+        for (uint32_t i = width; i-- > 1;) std::swap(inverse[i], inverse[next() % (i + 1)]);
+    const AttentionPlan plan = plan_of(c, length);
+    Device<uint16_t> dq(q), dk(k), dv(v), out(uint64_t{c.tokens} * stride);
+    Device<uint32_t> di(inverse), first(std::vector<uint32_t>{c.first, c.count ? c.count : c.tokens}), arrived(plan.arrived_bytes / 4);
+    Device<float> partial(plan.partial_bytes / 4);
+    arrived.fill(0);
+    AttentionParams p{};
+    p.q = dq.data, p.k = dk.data, p.v = dv.data, p.out = out.data, p.inverse = c.permuted ? di.data : nullptr;
+    p.first = first.data, p.count = c.count ? first.data + 1 : nullptr;
+    p.partial = partial.data, p.arrived = arrived.data;
+    p.q_stride = width, p.out_stride = stride, p.heads = c.heads, p.kv_heads = c.kv_heads, p.head_dim = d, p.capacity = capacity;
+    p.tokens = c.tokens, p.window = c.window, p.splits = plan.splits, p.tiles = plan.tiles;
+    p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
+    std::vector<uint16_t> results[3];
+    for (auto& result : results) {
+        out.fill(0xff);
+        partial.fill(0xff);
+        launch(plan, p);
+        CHECK(cudaDeviceSynchronize());
+        result = out.host();
+    }
+    bool padding = true, repeats = results[0] == results[1] && results[0] == results[2], zero = true;
+    const uint32_t tokens = c.count ? c.count : c.tokens;
+    for (uint32_t t = 0; t < c.tokens; t++)
+        for (uint32_t i = t < tokens ? width : 0; i < stride; i++) padding &= results[0][uint64_t{t} * stride + i] == (t < tokens ? 0 : 0xffff);
+    for (const uint32_t x : arrived.host()) zero &= x == 0;
+    const double error = worst_row(c, q, k, v, inverse, results[0], capacity, stride);
+    const bool ok = error < 1.5e-3 && padding && repeats && zero;
+    g_failures += !ok;
+    std::printf("%s attention d %u heads %u/%u tokens %u(%u) first %u window %u%s%s: rows %u splits %u error %.2e%s%s%s\n", ok ? "ok" : "FAIL", d, c.heads,
+                c.kv_heads, c.tokens, tokens, c.first, c.window, c.permuted ? " permuted" : "", plan.small ? " small" : "", plan.rows, plan.splits, error,
+                padding ? "" : " PADDING", repeats ? "" : " DIFFERS", zero ? "" : " COUNTERS");
+}
+
+void test_all() {
+    for (const uint32_t d : {16u, 24u, 40u, 64u, 80u, 96u, 128u, 256u}) {
+        for (const bool small : {false, true}) {
+            if (small && d < 100) continue;
+            test({1, 0, 4, 4, d, 0, false, small});
+            test({2, 77, 4, 2, d, 0, true, small});
+            test({5, 1000, 7, 1, d, 0, false, small});
+            test({17, 300, 4, 4, d, 100, false, small});
+            test({33, 500, 8, 2, d, 0, true, small});
+            test({64, 129, 8, 2, d, 37, false, small});
+            test({300, 0, 4, 4, d, 0, false, small, 0, 64});
+            test({300, 0, 4, 4, d, 0, true, small, 0, 128});
+            test({299, 411, 14, 2, d, 0, false, small, 1, 128});
+            test({131, 33, 4, 1, d, 50, false, small, 1, 128});
+            test({131, 200, 4, 1, d, 0, false, small, 3, 64});
+            test({9, 200, 8, 8, d, 0, false, small, 5, 16, 7});
+            test({40, 200, 4, 4, d, 0, false, small, 4, 64, 1});
+        }
+    }
+    test({2, 16000, 32, 8, 128, 0});
+    test({16, 16000, 32, 8, 128, 4096});
+    test({64, 16000, 32, 8, 128, 0});
+    test({1024, 1000, 8, 2, 128, 0});
+    test({300, 3, 52, 52, 128, 0});
+}
+
+// ---- times -------------------------------------------------------------------------------------------------------------------------------
+
+struct Shape {
+    const char* name;
+    uint32_t tokens, first, heads, kv_heads, head_dim;
+};
+
+void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows) {
+    const uint32_t d = s.head_dim, width = s.heads * d, length = s.first + s.tokens, capacity = (length + 63) / 64 * 64;
+    Case c{s.tokens, s.first, s.heads, s.kv_heads, d, 0, false, small, splits, rows};
+    const AttentionPlan plan = plan_of(c, length);
+    const uint64_t kv = uint64_t{s.kv_heads} * capacity * d, bytes = kv * 4 + uint64_t{s.tokens} * width * 4;
+    const uint32_t copies = static_cast<uint32_t>(std::min<uint64_t>(200000000 / bytes + 1, 64));
+    std::vector<uint16_t> noise(1 << 20);
+    for (auto& x : noise) x = to_bits(normal());
+    Device<uint16_t> q(uint64_t{s.tokens} * width * copies), k(kv * copies), v(kv * copies), out(q.size);
+    for (auto* at : {&q, &k, &v})
+        for (uint64_t i = 0; i < at->size; i += noise.size())
+            CHECK(cudaMemcpy(at->data + i, noise.data(), std::min<uint64_t>(noise.size(), at->size - i) * 2, cudaMemcpyHostToDevice));
+    Device<uint32_t> first(std::vector<uint32_t>{s.first}), arrived(plan.arrived_bytes / 4);
+    Device<float> partial(plan.partial_bytes / 4);
+    arrived.fill(0);
+    AttentionParams p{};
+    p.first = first.data, p.partial = partial.data, p.arrived = arrived.data, p.q_stride = p.out_stride = width;
+    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.splits = plan.splits, p.tiles = plan.tiles;
+    p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
+    cudaEvent_t begin, end;
+    CHECK(cudaEventCreate(&begin));
+    CHECK(cudaEventCreate(&end));
+    std::vector<float> times;
+    const double flops = 4.0 * width * (static_cast<double>(s.tokens) * s.first + static_cast<double>(s.tokens) * (s.tokens + 1) / 2);
+    const uint32_t launches = static_cast<uint32_t>(std::max(2.0, std::min(64.0, 3e12 / flops * 0.4)));
+    for (int round = 0; round < 7; round++) {
+        CHECK(cudaEventRecord(begin));
+        for (uint32_t i = 0; i < launches; i++) {
+            const uint64_t copy = (round * launches + i) % copies;
+            p.q = q.data + copy * s.tokens * width, p.out = out.data + copy * s.tokens * width, p.k = k.data + copy * kv, p.v = v.data + copy * kv;
+            launch(plan, p);
+        }
+        CHECK(cudaEventRecord(end));
+        CHECK(cudaEventSynchronize(end));
+        float ms;
+        CHECK(cudaEventElapsedTime(&ms, begin, end));
+        times.push_back(ms / static_cast<float>(launches));
+    }
+    std::sort(times.begin(), times.end());
+    const double seconds = times[times.size() / 2] * 1e-3, read = static_cast<double>(s.kv_heads) * length * d * 4;
+    std::printf("%-4s tokens %5u after %5u heads %u/%u d %u%s rows %3u splits %2u: %9.2f us %6.1f TFLOP/s %7.1f GB/s\n", s.name, s.tokens, s.first, s.heads,
+                s.kv_heads, d, plan.small ? " small" : "", plan.rows, plan.splits, seconds * 1e6, flops / seconds / 1e12, read / seconds / 1e9);
+}
+
+void time_all() {
+    for (const bool small : {false, true}) {
+        for (const uint32_t rows : {64u, 128u}) {
+            time_one({"33b", 1920, 0, 52, 52, 128}, small, 0, rows);
+            time_one({"8b", 8192, 0, 32, 8, 128}, small, 0, rows);
+        }
+    }
+    time_one({"0.5b", 4096, 0, 14, 2, 64}, false, 0, 0);
+    time_one({"", 2048, 0, 16, 8, 256}, false, 0, 0);
+    for (const uint32_t tokens : {2u, 4u, 8u, 16u, 32u, 64u}) {
+        for (const uint32_t cached : {1920u, 16384u}) {
+            time_one({"8b", tokens, cached, 32, 8, 128}, false, 0, 0);
+            time_one({"33b", tokens, cached, 52, 52, 128}, false, 0, 0);
+        }
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77;
+    CHECK(cudaDeviceGetAttribute(&g_multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+    if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
+        time_all();
+        return 0;
+    }
+    test_all();
+    std::printf("%d failed\n", g_failures);
+    return g_failures != 0;
+}
