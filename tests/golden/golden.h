@@ -73,10 +73,14 @@ public:
         pith_error error{};
         require_ok(pith_env_create(nullptr, &env_, &error), error);
         env_->tier = tier;
-        require_ok(pith_model_open(env_, path.c_str(), nullptr, &model_, &error), error);
-        require_ok(pith_model_load(model_, 0, nullptr, &error), error);
-        info.struct_size = sizeof info;
-        require_ok(pith_model_get_info(model_, &info, &error), error);
+        load(path, nullptr);
+    }
+    // On a plug-in's device.
+    Model(const std::string& path, const std::string& plugin, const pith_model_options& options) {
+        pith_error error{};
+        require_ok(pith_env_create(nullptr, &env_, &error), error);
+        require_ok(pith_env_load_backend(env_, plugin.c_str(), &error), error);
+        load(path, &options);
     }
     ~Model() {
         pith_model_destroy(model_);
@@ -88,6 +92,13 @@ public:
     pith_model_info info{};
 
 private:
+    void load(const std::string& path, const pith_model_options* options) {
+        pith_error error{};
+        require_ok(pith_model_open(env_, path.c_str(), options, &model_, &error), error);
+        require_ok(pith_model_load(model_, 0, nullptr, &error), error);
+        info.struct_size = sizeof info;
+        require_ok(pith_model_get_info(model_, &info, &error), error);
+    }
     pith_env* env_ = nullptr;
     pith_model* model_ = nullptr;
 };
