@@ -1,6 +1,7 @@
 // Planning and making a session: the plan is the layout run without memory.
 #include "backend/cpu/cpu_session.h"
 
+#include "base/block.h"
 #include "base/check.h"
 #include "base/status.h"
 #include "model/rope.h"
@@ -9,31 +10,6 @@ namespace pith::cpu {
 namespace {
 
 using kernels::Type;
-
-// Hands out pieces of one block; without a block it only counts.
-class Layout {
-public:
-    explicit Layout(uint8_t* base) : base_(base) {}
-
-    template <class T>
-    void take(T*& to, uint64_t count, uint64_t each = 1) {
-        uint64_t bytes = 0;
-        if (!checked_mul(count, each, &bytes) || !checked_mul(bytes, uint64_t{sizeof(T)}, &bytes) || bytes > kMost - used_) {
-            overflow_ = true;
-            return;
-        }
-        if (base_) to = reinterpret_cast<T*>(base_ + used_);
-        used_ = align_up(used_ + bytes, uint64_t{kCacheLine});
-    }
-    uint64_t used() const { return used_; }
-    bool overflow() const { return overflow_; }
-
-private:
-    static constexpr uint64_t kMost = uint64_t{1} << 56;  // no machine has more, and align_up can't wrap
-    uint8_t* base_;
-    uint64_t used_ = 0;
-    bool overflow_ = false;
-};
 
 uint64_t size_of(uint32_t kv_type) { return kv_type == PITH_KV_F32 ? 4 : 2; }
 
@@ -65,7 +41,7 @@ Needs survey(const Model& model, bool exact) {
     return needs;
 }
 
-void lay_out_scratch(Session& s, Layout& at) {
+void lay_out_scratch(Session& s, Block& at) {
     const Model& model = *s.model;
     const Config& c = model.file->config;
     const uint64_t batch = s.shape.batch_length, half = c.head_dim / 2;
@@ -99,7 +75,7 @@ void lay_out_scratch(Session& s, Layout& at) {
 }
 
 // Lays out the whole session behind its struct; with base == NULL it counts only.
-void lay_out(Session& s, uint8_t* base, Layout& at) {
+void lay_out(Session& s, uint8_t* base, Block& at) {
     const Config& c = s.model->file->config;
     lay_out_scratch(s, at);
     s.pages = ceil_div(s.shape.context_length, kPage);
@@ -121,7 +97,7 @@ uint64_t struct_bytes() { return align_up(uint64_t{sizeof(Session)}, uint64_t{kC
 
 pith_status count_bytes(const Model& model, const SessionShape& shape, uint64_t* bytes, pith_error* error) {
     Session counted(&model, shape);
-    Layout at(nullptr);
+    Block at(nullptr);
     lay_out(counted, nullptr, at);
     if (at.overflow() || at.used() > SIZE_MAX / 2)
         return fail(error, PITH_E_MEMORY, "a session of %u positions, %u tokens a batch and %u rows of logits does not fit in any memory",
@@ -162,7 +138,7 @@ pith_status session_create(const void* model, const SessionShape* shape, void** 
     if (!block) return fail_memory(error, "the session", bytes);
     Session* s = new (block) Session(&m, *shape);
     s->bytes = bytes;
-    Layout at(block + struct_bytes());
+    Block at(block + struct_bytes());
     lay_out(*s, block, at);
     s->crew.set_stop(shape->cancel);
     const Config& c = m.file->config;
