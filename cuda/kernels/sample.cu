@@ -1,0 +1,227 @@
+// The sampling kernel. Every block takes a slice of the row: penalties, its largest logits, its weights. The last to arrive decides: the
+// largest logit, or a draw from the slices' weights, or a list of what the first step keeps (sample_list.cuh), or, where that is too long,
+// passes over the row that all blocks help with (sample_passes.cuh).
+#include "sample_list.cuh"
+
+namespace pith::cuda::sample {
+
+inline constexpr uint32_t kTopFromGroups = 1024;  // a larger k takes passes over the row
+
+__device__ __forceinline__ SampleKind first_kind(const Shared& s) { return s.chain.step[s.chain.prefix].kind; }
+
+// Copies what the launch depends on; every block does.
+__device__ __forceinline__ void load_state(Launch& l) {
+    Shared& s = l.shared;
+    static_assert(sizeof(SampleChain) % 8 == 0 && sizeof(SampleChain) / 8 <= kThreads);
+    const unsigned long long* chain = reinterpret_cast<const unsigned long long*>(l.args.chain);
+    if (threadIdx.x < sizeof(SampleChain) / 8) reinterpret_cast<unsigned long long*>(&s.chain)[threadIdx.x] = __ldcg(chain + threadIdx.x);
+    if (threadIdx.x >= kThreads - 2) {
+        const uint32_t i = threadIdx.x - (kThreads - 2);
+        reinterpret_cast<unsigned long long*>(&s.history)[i] = __ldcg(reinterpret_cast<const unsigned long long*>(l.args.history) + i);
+    }
+    if (threadIdx.x == kThreads - 3) s.serial = __ldcg(&l.control->serial);
+    __syncthreads();
+}
+
+// NaN and +inf are remembered by the complement of their place, so that the first is the greatest.
+__device__ __forceinline__ void note_bad(Launch& l, float v, uint32_t index) {
+    if (v < __uint_as_float(0x7f800000u) || index >= l.n) return;
+    atomicMax(isnan(v) ? &l.control->nan : &l.control->infinite, ~index);
+}
+
+__device__ __forceinline__ void scan_slice(Launch& l, uint32_t slice, float4 v) {
+    Shared& s = l.shared;
+    const uint32_t first = slice * kSampleSlice + 4 * threadIdx.x;
+    if (first + 4 > l.n) {  // the chain may draw from fewer than there are
+        if (first >= l.n) v.x = minus_infinity();
+        if (first + 1 >= l.n) v.y = minus_infinity();
+        if (first + 2 >= l.n) v.z = minus_infinity();
+        if (first + 3 >= l.n) v.w = minus_infinity();
+    }
+    const float infinity = __uint_as_float(0x7f800000u);
+    if (!(v.x < infinity && v.y < infinity && v.z < infinity && v.w < infinity)) {
+        note_bad(l, v.x, first);
+        note_bad(l, v.y, first + 1);
+        note_bad(l, v.z, first + 2);
+        note_bad(l, v.w, first + 3);
+    }
+    for (uint32_t i = 0; i < s.chain.prefix; i++) penalise_slice(l, s.chain.step[i], slice * kSampleSlice, v);
+    if (s.chain.prefix) __stcg(reinterpret_cast<float4*>(l.row + first), v);
+    const float largest = logit_of(note_slice(l, slice, v));
+    const SampleKind kind = first_kind(s);
+    if (kind != SampleKind::Draw && kind != SampleKind::TopP) return;
+    const float scale = static_cast<float>(s.chain.step[s.chain.prefix].scale);
+    float sum = 0;
+    if (largest > minus_infinity())
+        sum = (weigh(v.x, largest, scale) + weigh(v.y, largest, scale)) + (weigh(v.z, largest, scale) + weigh(v.w, largest, scale));
+    sum = warp_sum(sum);
+    if ((threadIdx.x & 31) == 0) __stcg(l.sums + first / 128, sum);
+}
+
+// The slices' sums relative to the largest of all, four a thread.
+__device__ __forceinline__ void load_sums(Launch& l, float largest, float scale, double (&mass)[4]) {
+    const uint32_t slice = threadIdx.x / 4;
+    float factor = 0;
+    if (slice < l.slice_count) {
+        const float most = logit_of(__ldcg(l.slices + slice));
+        factor = most > minus_infinity() ? weigh(most, largest, scale) : 0;
+    }
+    static_assert(kSampleSlice == 4 * 4 * 128);
+    for (uint32_t j = 0; j < 4; j++)
+        mass[j] = slice < l.slice_count ? static_cast<double>(__ldcg(l.sums + 4 * threadIdx.x + j)) * static_cast<double>(factor) : 0;
+}
+
+// The first step that takes tokens away, if what it leaves fits a list.
+__device__ inline uint32_t draw_by_list(Launch& l, const Row& row) {
+    Shared& s = l.shared;
+    const uint32_t at = s.chain.prefix;
+    const SampleStep& step = s.chain.step[at];
+    Groups g;
+    load_groups(l, g);
+    uint32_t size = kNone;
+    double total = 0;
+    if (step.kind == SampleKind::TopK) {
+        if (step.count <= kTopFromGroups) size = gather_top(l, row, g, step.count);
+    } else {
+        double below = step.offset;
+        if (step.kind == SampleKind::TopP) {  // at most 1024 can have a 1024th of the weight; mostly these are enough
+            double mass[4];
+            load_sums(l, row.largest, static_cast<float>(step.scale), mass);
+            block_scan((mass[0] + mass[1]) + (mass[2] + mass[3]), s.scan, l.turn, &total);
+            if (threadIdx.x == 0) s.number = log(total / 1024) / step.scale;
+            __syncthreads();
+            below = s.number;
+        }
+        const float bound = just_below(static_cast<double>(row.largest) + below);
+        size = gather(l, row.from_row, g, [&](float v) { return v > bound; }, [&](float v, uint32_t) { return v > bound; });
+    }
+    return size == kNone || size == 0 ? kNone : draw_from_list(l, at, size, total);
+}
+
+__device__ inline Key best_of_row(Launch& l) { return block_best(threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0, l.shared); }
+static_assert(kSampleMaxVocab / kSampleSlice <= kThreads);
+
+// Step by step over the whole row until a list holds what is kept.
+__device__ inline uint32_t draw_by_passes(Launch& l, Row row) {
+    Shared& s = l.shared;
+    uint32_t done = 0;
+    for (uint32_t i = s.chain.prefix;; i++) {
+        const SampleStep& step = s.chain.step[i];
+        if (step.kind == SampleKind::Draw) return draw_kept(l, row, s.chain.scale, done);
+        if (step.kind == SampleKind::Penalties) {
+            set_work(l, Pass::Penalise, row, step.scale, 0, 0, i);
+            run_pass(l, done);
+            row = {kAnyFinite, logit_of(best_of_row(l)), 1};
+            continue;
+        }
+        if (step.kind == SampleKind::Largest) return token_of(best_of_row(l));
+        if (step.kind == SampleKind::MinP) {
+            const Key cut = (static_cast<Key>(order_of(just_below(static_cast<double>(row.largest) + step.offset))) + 1) << 32;
+            row.cut = cut > row.cut ? cut : row.cut;
+        } else {
+            keep_best(l, row, step, done);
+        }
+        Groups g;
+        load_groups(l, g);
+        const float least = logit_of(row.cut);
+        const uint32_t size =
+            gather(l, row.from_row, g, [&](float v) { return v >= least; }, [&](float v, uint32_t token) { return key_of(v, token) >= row.cut; });
+        if (size != kNone) return draw_from_list(l, i + 1, size, 0);
+    }
+}
+
+__device__ inline uint32_t draw(Launch& l, Key best) {
+    Shared& s = l.shared;
+    const Row row{kAnyFinite, logit_of(best), s.chain.prefix ? 1u : 0u};
+    const SampleKind kind = first_kind(s);
+    if (kind == SampleKind::Largest) return token_of(best);
+    if (kind == SampleKind::Draw) {
+        const float scale = static_cast<float>(s.chain.scale);
+        double mass[4];
+        load_sums(l, row.largest, scale, mass);
+        return draw_from_runs(l, row, mass, scale);
+    }
+    const uint32_t token = draw_by_list(l, row);
+    return token != kNone ? token : draw_by_passes(l, row);
+}
+
+// One thread: tells the token, and leaves the workspace as the next launch expects it.
+__device__ inline void conclude(Launch& l, SampleStatus status, uint32_t token, uint32_t index) {
+    const SampleArgs& args = l.args;
+    Shared& s = l.shared;
+    if (status == SampleStatus::Ok) {
+        if (args.next) *args.next = static_cast<int32_t>(token);
+        if (args.record) {
+            if (s.history.ring_size) args.ring[s.history.recorded % s.history.ring_size] = static_cast<int32_t>(token);
+            args.history->recorded = s.history.recorded + 1;
+        }
+    }
+    const uint32_t serial = s.serial + 1;
+    __stcg(reinterpret_cast<uint4*>(args.result), make_uint4(token, static_cast<uint32_t>(status), index, serial));
+    l.control->arrived = 0;
+    l.control->nan = l.control->infinite = 0;
+    l.control->serial = serial;
+    __threadfence();
+    *reinterpret_cast<volatile unsigned long long*>(&l.control->turn) = static_cast<unsigned long long>(serial) << 32;
+}
+
+__device__ inline void decide(Launch& l) {
+    Shared& s = l.shared;
+    if (threadIdx.x == 0) s.uniform = philox_uniform(s.chain.seed, s.history.recorded);
+    const uint32_t nan = __ldcg(&l.control->nan), infinite = __ldcg(&l.control->infinite);
+    const Key best = best_of_row(l);
+    SampleStatus status = SampleStatus::Ok;
+    uint32_t token = 0, index = 0;
+    if (nan || infinite) {
+        status = nan ? SampleStatus::Nan : SampleStatus::Infinite;
+        index = nan ? ~nan : ~infinite;
+    } else if (best < kAnyFinite) {
+        status = SampleStatus::Nothing;
+    } else {
+        token = draw(l, best);
+    }
+    const uint32_t other = (s.serial + 1) & 1;
+    for (uint32_t i = threadIdx.x; i < kMaxTurns; i += kThreads) l.control->tasks[other][i] = l.control->finished[other][i] = 0;
+    __syncthreads();
+    if (threadIdx.x == 0) conclude(l, status, token, index);
+}
+
+}  // namespace pith::cuda::sample
+
+extern "C" __global__ void __launch_bounds__(pith::cuda::kSampleThreads) pith_sample(const __grid_constant__ pith::cuda::SampleArgs args) {
+    using namespace pith::cuda;
+    using namespace pith::cuda::sample;
+    __shared__ Shared s;
+    griddep_wait();
+    const uint32_t first = blockIdx.x * kSampleSlice + 4 * threadIdx.x;
+    const float4 v = load_four(args.logits, first, args.vocab);
+    const SampleLayout at = sample_layout(args.vocab);
+    char* base = static_cast<char*>(args.workspace);
+    Launch l{args,
+             s,
+             reinterpret_cast<Control*>(base),
+             reinterpret_cast<float*>(base + at.row),
+             reinterpret_cast<float*>(base + at.groups),
+             reinterpret_cast<float*>(base + at.sums),
+             reinterpret_cast<Key*>(base + at.slices),
+             reinterpret_cast<double*>(base + at.masses),
+             reinterpret_cast<unsigned long long*>(base + at.histogram),
+             args.vocab,
+             gridDim.x,
+             0};
+    load_state(l);
+    l.n = min(args.vocab, s.chain.vocabulary);
+    scan_slice(l, blockIdx.x, v);
+    griddep_launch();
+    __syncthreads();
+    if (threadIdx.x == 0) s.flag = add_acquire_release(&l.control->arrived, 1);
+    __syncthreads();
+    if (s.flag == gridDim.x - 1) {
+        decide(l);
+    } else {
+        const SampleKind kind = first_kind(s);
+        const bool long_list = kind == SampleKind::TopP || kind == SampleKind::MinP ||
+                               (kind == SampleKind::TopK && s.chain.step[s.chain.prefix].count > kTopFromGroups);
+        if (long_list) help(l);
+    }
+}
