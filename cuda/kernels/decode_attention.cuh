@@ -1,0 +1,339 @@
+// The decode kernel's attention: a block takes ranges of cached positions of heads, its warps share them, each group of lanes keeps its own
+// online softmax; warps are combined in shared memory, blocks by the last of them to finish, always in the order of positions.
+#pragma once
+#include "decode_input.cuh"
+
+namespace pith::cuda {
+
+inline constexpr float kLowest = -1e30f;
+
+// Online softmax of `rows` query heads, over the positions that one group of lanes saw; a lane has 8 elements of each output.
+template <uint32_t rows>
+struct SoftmaxState {
+    float largest[rows], sum[rows], out[rows][8];
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (uint32_t h = 0; h < rows; h++) {
+            largest[h] = kLowest;
+            sum[h] = 0;
+#pragma unroll
+            for (uint32_t e = 0; e < 8; e++) out[h][e] = 0;
+        }
+    }
+};
+
+__device__ __forceinline__ void halves_to_floats(uint4 v, float (&f)[8]) {
+    const uint32_t w[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        const float2 t = __half22float2(as_half2(w[i]));
+        f[2 * i] = t.x;
+        f[2 * i + 1] = t.y;
+    }
+}
+
+__device__ __forceinline__ float dot8(const float* q, const float (&k)[8]) {
+    const float4 a = *reinterpret_cast<const float4*>(q), b = *reinterpret_cast<const float4*>(q + 4);
+    return a.x * k[0] + a.y * k[1] + a.z * k[2] + a.w * k[3] + b.x * k[4] + b.y * k[5] + b.z * k[6] + b.w * k[7];
+}
+
+template <uint32_t rows>
+class Attention {
+   public:
+    __device__ __forceinline__ Attention(const DecodeParams& params, const Place& place, const Memory& memory, uint32_t the_position)
+        : p(params), at(place), mem(memory), position(the_position), d(params.head_dim) {
+        query = reinterpret_cast<float*>(mem.overlay);
+        new_key = query + rows * d;
+        new_value = new_key + d;
+        scratch = new_value + d;
+        lanes = 1;
+        while (lanes * 8 < d) lanes *= 2;
+        element = at.lane % lanes * 8;
+    }
+
+    __device__ __forceinline__ void run(const DecodeLayer& layer, Ring& ring, Feeder& feeder) {
+        const KvCut cut(p, at, layer.window, position);
+        for (uint32_t unit = cut.begin; unit < cut.end;) {
+            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head), n = stop - unit;
+            stage(layer, head, unit == head_unit);
+            uint32_t from = unit + warp_begin(n, at.warp, at.warps);
+            const uint32_t end = unit + warp_begin(n, at.warp + 1, at.warps);
+            SoftmaxState<rows> state;
+            state.clear();
+            if (from == head_unit && from < end) {
+                see_new(state);
+                from++;
+            }
+            for (; from < end; from++) {
+                const uint32_t first = cut.first + (from - head_unit - 1) * p.kv_unit;
+                see_cached(state, min(p.kv_unit, position - first), ring, feeder);
+            }
+            merge_lanes(state);
+            combine(layer, cut, head, unit, stop, state);
+            unit = stop;
+        }
+    }
+
+   private:
+    const DecodeParams& p;
+    const Place& at;
+    const Memory& mem;
+    const uint32_t position, d;
+    uint32_t lanes, element;  // lanes that share a position; the first element of this lane
+    float *query, *new_key, *new_value, *scratch;
+
+    // Query heads of this block of heads, and the first of them.
+    __device__ __forceinline__ uint32_t first_head(uint32_t head) const { return head / p.head_blocks * (p.heads / p.kv_heads) + head % p.head_blocks * rows; }
+    __device__ __forceinline__ uint32_t head_count(uint32_t head) const { return min(rows, p.heads / p.kv_heads - head % p.head_blocks * rows); }
+
+    // Queries (rotated, scaled) and, for the block that has the new position, its key and value, which also go to the cache.
+    __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t head, bool with_new) {
+        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = head / p.head_blocks;
+        const Rows q = rows_of(p, layer, layer.q_job, at), k = rows_of(p, layer, layer.k_job, at), v = rows_of(p, layer, layer.v_job, at);
+        const float scale = p.attention_scale * 1.44269504088896f;  // softmax is in powers of two
+        const uint64_t cache = (static_cast<uint64_t>(kv) * p.kv_positions + position) * d;
+        const bool keep = with_new && head % p.head_blocks == 0;
+        for (uint32_t n = threadIdx.x; n < (rows + (with_new ? 2 : 0)) * half_dim; n += blockDim.x) {
+            const uint32_t row = n / half_dim, i = n % half_dim;
+            const float c = mem.rotation[i], s = mem.rotation[half_dim + i];
+            if (row < rows) {
+                float a = 0, b = 0;
+                if (row < count) {
+                    const uint32_t from = layer.q_row + (q_first + row) * d + i;
+                    const float x = q.read(from), y = q.read(from + half_dim);
+                    a = (x * c - y * s) * scale;
+                    b = (y * c + x * s) * scale;
+                }
+                query[row * d + i] = a;
+                query[row * d + half_dim + i] = b;
+                continue;
+            }
+            const bool is_key = row == rows;
+            const Rows& from = is_key ? k : v;
+            const uint32_t at_row = (is_key ? layer.k_row : layer.v_row) + kv * d + i;
+            const float x = from.read(at_row), y = from.read(at_row + half_dim);
+            const half a = to_half(is_key ? x * c - y * s : x), b = to_half(is_key ? y * c + x * s : y);
+            float* to = is_key ? new_key : new_value;
+            to[i] = __half2float(a);
+            to[half_dim + i] = __half2float(b);
+            if (keep) {
+                uint16_t* out = (is_key ? layer.keys : layer.values) + cache;
+                out[i] = __half_as_ushort(a);
+                out[half_dim + i] = __half_as_ushort(b);
+            }
+        }
+        __syncthreads();
+    }
+
+    __device__ __forceinline__ float sum_lanes(float v) const {
+        for (uint32_t m = lanes / 2; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
+        return v;
+    }
+
+    // Adds `many` positions with scores s and values v (of which those with a score of kLowest count nothing).
+    template <uint32_t many>
+    static __device__ __forceinline__ void see_scores(SoftmaxState<rows>& state, float (&s)[rows][many]) {
+#pragma unroll
+        for (uint32_t h = 0; h < rows; h++) {
+            float largest = state.largest[h];
+#pragma unroll
+            for (uint32_t j = 0; j < many; j++) largest = fmaxf(largest, s[h][j]);
+            const float shrink = exp2f(state.largest[h] - largest);
+            state.largest[h] = largest;
+            float sum = state.sum[h] * shrink;
+#pragma unroll
+            for (uint32_t j = 0; j < many; j++) {
+                s[h][j] = s[h][j] > kLowest ? exp2f(s[h][j] - largest) : 0.0f;
+                sum += s[h][j];
+            }
+            state.sum[h] = sum;
+#pragma unroll
+            for (uint32_t e = 0; e < 8; e++) state.out[h][e] *= shrink;
+        }
+    }
+
+    // The new position, by the first group of lanes.
+    __device__ __forceinline__ void see_new(SoftmaxState<rows>& state) const {
+        float k[8], v[8], s[rows][1];
+        const bool active = element < d, counts = at.lane < lanes;
+#pragma unroll
+        for (uint32_t e = 0; e < 8; e++) {
+            k[e] = active ? new_key[element + e] : 0.0f;
+            v[e] = active ? new_value[element + e] : 0.0f;
+        }
+#pragma unroll
+        for (uint32_t h = 0; h < rows; h++) {
+            const float score = sum_lanes(active ? dot8(query + h * d + element, k) : 0.0f);
+            s[h][0] = counts ? score : kLowest;
+        }
+        see_scores<1>(state, s);
+#pragma unroll
+        for (uint32_t h = 0; h < rows; h++)
+#pragma unroll
+            for (uint32_t e = 0; e < 8; e++) state.out[h][e] += s[h][0] * v[e];
+    }
+
+    // n positions: keys in the oldest slot of the ring, values in the next.
+    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, Ring& ring, Feeder& feeder) const {
+        constexpr uint32_t kMany = rows == 8 ? 2 : 4;  // positions a group of lanes takes at a time
+        const uint32_t keys = ring.get;
+        uint32_t values = keys;
+        ring.advance(values);
+        ring.wait(1);
+        const uint32_t group = at.lane / lanes, at_once = 32 / lanes;
+        const bool active = element < d;
+        for (uint32_t first = group; first - group < n; first += kMany * at_once) {
+            float s[rows][kMany];
+#pragma unroll
+            for (uint32_t j = 0; j < kMany; j++) {
+                const uint32_t i = first + j * at_once;
+                const bool counts = i < n;
+                float k[8];
+                uint4 bits = {0, 0, 0, 0};
+                if (counts && active) bits = load_shared_16(keys + (i * d + element) * 2);
+                halves_to_floats(bits, k);
+#pragma unroll
+                for (uint32_t h = 0; h < rows; h++) {
+                    const float score = sum_lanes(active ? dot8(query + h * d + element, k) : 0.0f);
+                    s[h][j] = counts ? score : kLowest;
+                }
+            }
+            see_scores<kMany>(state, s);
+#pragma unroll
+            for (uint32_t j = 0; j < kMany; j++) {
+                const uint32_t i = first + j * at_once;
+                float v[8];
+                uint4 bits = {0, 0, 0, 0};
+                if (i < n && active) bits = load_shared_16(values + (i * d + element) * 2);
+                halves_to_floats(bits, v);
+#pragma unroll
+                for (uint32_t h = 0; h < rows; h++)
+#pragma unroll
+                    for (uint32_t e = 0; e < 8; e++) state.out[h][e] += s[h][j] * v[e];
+            }
+        }
+        __syncwarp();
+        ring.advance(ring.get);
+        ring.advance(ring.get);
+        feeder.issue(ring);
+        feeder.issue(ring);
+    }
+
+    // One state of the warp's groups of lanes; all groups end with the same.
+    __device__ __forceinline__ void merge_lanes(SoftmaxState<rows>& state) const {
+        for (uint32_t m = lanes; m < 32; m *= 2) {
+#pragma unroll
+            for (uint32_t h = 0; h < rows; h++) {
+                const float other = __shfl_xor_sync(0xffffffffu, state.largest[h], m), largest = fmaxf(other, state.largest[h]);
+                const float shrink = exp2f(state.largest[h] - largest), shrink_other = exp2f(other - largest);
+                // Both sides add the lower group's share first, so that they agree.
+                const bool upper = at.lane & m;
+                const float sum = __shfl_xor_sync(0xffffffffu, state.sum[h], m);
+                const float a = state.sum[h] * shrink, b = sum * shrink_other;
+                state.sum[h] = upper ? b + a : a + b;
+#pragma unroll
+                for (uint32_t e = 0; e < 8; e++) {
+                    const float o = __shfl_xor_sync(0xffffffffu, state.out[h][e], m);
+                    state.out[h][e] = state.out[h][e] * shrink + o * shrink_other;
+                }
+                state.largest[h] = largest;
+            }
+        }
+    }
+
+    // All warps' states of units [unit, stop) of `head`: to the output if that is the whole head, else to be combined with other blocks'.
+    __device__ __forceinline__ void combine(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t unit, uint32_t stop,
+                                            const SoftmaxState<rows>& state) const {
+        const uint32_t count = head_count(head), line = d + 2;
+        const uint32_t room = (p.input_bytes / 4 - (rows + 2) * d) / (at.warps * line), at_a_time = min(rows, room);
+        const bool begins = unit == head * cut.per_head, whole = begins && stop == (head + 1) * cut.per_head;
+        float* partial = reinterpret_cast<float*>(mem.work + p.at_partials) + (at.sm * 2 + (begins ? 1 : 0)) * rows * line;
+        for (uint32_t h0 = 0; h0 < count; h0 += at_a_time) {
+            __syncthreads();
+#pragma unroll
+            for (uint32_t h = 0; h < rows; h++) {
+                if (h < h0 || h >= h0 + at_a_time) continue;
+                float* to = scratch + (at.warp * at_a_time + h - h0) * line;
+                if (at.lane == 0) to[0] = state.largest[h], to[1] = state.sum[h];
+                if (at.lane < lanes && element < d)
+#pragma unroll
+                    for (uint32_t e = 0; e < 8; e++) to[2 + element + e] = state.out[h][e];
+            }
+            __syncthreads();
+            const uint32_t now = min(at_a_time, count - h0);
+            for (uint32_t n = threadIdx.x; n < now * d; n += blockDim.x) {
+                const uint32_t h = n / d, e = n % d;
+                float largest = kLowest, sum = 0, out = 0;
+                for (uint32_t w = 0; w < at.warps; w++) largest = fmaxf(largest, scratch[(w * at_a_time + h) * line]);
+                for (uint32_t w = 0; w < at.warps; w++) {
+                    const float* from = scratch + (w * at_a_time + h) * line;
+                    const float weight = exp2f(from[0] - largest);
+                    sum += weight * from[1];
+                    out += weight * from[2 + e];
+                }
+                if (whole) {
+                    put(layer, (first_head(head) + h0 + h) * d + e, out / sum);
+                } else {
+                    float* to = partial + (h0 + h) * line;
+                    to[2 + e] = out;
+                    if (e == 0) to[0] = largest, to[1] = sum;
+                }
+            }
+        }
+        __syncthreads();
+        if (!whole) combine_blocks(layer, cut, head, count);
+    }
+
+    __device__ __forceinline__ void put(const DecodeLayer& layer, uint32_t i, float v) const {
+        const uint32_t* inverse = layer.jobs[kJobO].inverse;
+        reinterpret_cast<half*>(mem.work + p.at_attention)[input_slot(inverse ? inverse[i] : i)] = to_half(v);
+    }
+
+    // The last block to come here adds all blocks' parts of the head.
+    __device__ __forceinline__ void combine_blocks(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t count) const {
+        uint32_t* counter = reinterpret_cast<uint32_t*>(mem.work + p.at_counters + 256) + head;
+        const uint32_t first = owner_of(head * cut.per_head, cut.units, at.sms), last = owner_of((head + 1) * cut.per_head - 1, cut.units, at.sms);
+        uint32_t blocks = 0;
+        for (uint32_t s = first; s <= last; s++) blocks += !is_empty(cut, s);
+        if (threadIdx.x == 0) {
+            const bool is_last = add_acquire_release(counter, 1) + 1 == blocks;
+            if (is_last) *counter = 0;
+            mem.flags[0] = is_last;
+        }
+        __syncthreads();
+        const bool is_last = mem.flags[0];
+        __syncthreads();
+        if (!is_last) return;
+        const uint32_t line = d + 2;
+        const float* partials = reinterpret_cast<const float*>(mem.work + p.at_partials);
+        for (uint32_t n = threadIdx.x; n < count * d; n += blockDim.x) {
+            const uint32_t h = n / d, e = n % d;
+            float largest = kLowest, sum = 0, out = 0;
+            for (uint32_t s = first; s <= last; s++) {
+                if (is_empty(cut, s)) continue;
+                const float* from = partials + ((s * 2 + (s == first ? 1 : 0)) * rows + h) * line;
+                const float their = load_coherent(from), their_sum = load_coherent(from + 1), their_out = load_coherent(from + 2 + e);
+                const float both = fmaxf(largest, their), shrink = exp2f(largest - both), weight = exp2f(their - both);
+                sum = sum * shrink + their_sum * weight;
+                out = out * shrink + their_out * weight;
+                largest = both;
+            }
+            put(layer, (first_head(head) + h) * d + e, out / sum);
+        }
+    }
+    __device__ __forceinline__ bool is_empty(const KvCut& cut, uint32_t s) const {
+        return cut.units < at.sms && share_begin(cut.units, s, at.sms) == share_begin(cut.units, s + 1, at.sms);
+    }
+};
+
+template <uint32_t rows>
+__device__ __noinline__ void attend(const DecodeParams& p, const DecodeLayer& layer, const Memory& memory, const Place& place, uint32_t position, Stream& stream) {
+    const Place at = place;
+    const Memory mem = memory;
+    Stream own(stream, at);
+    Attention<rows>(p, at, mem, position).run(layer, own.ring, own.feeder);
+    stream.take(own);
+}
+
+}  // namespace pith::cuda

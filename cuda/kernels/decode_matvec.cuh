@@ -1,0 +1,282 @@
+// The decode kernel's matrix products: a warp multiplies its units with the staged input and passes on sums of tiles; tiles that several
+// warps or blocks share are added in the order of their columns.
+#pragma once
+#include "decode_ring.cuh"
+
+namespace pith::cuda {
+
+// Where the staged input's element c lies (in halves): of 32 columns, what lane t needs for two steps of 16 is 16 bytes in a row.
+__device__ __forceinline__ uint32_t input_slot(uint32_t c) {
+    return (c & ~31u) | (c >> 1 & 3) << 3 | (c >> 4 & 1) << 2 | (c >> 3 & 1) << 1 | (c & 1);
+}
+
+// The pieces of shared memory, and this launch's workspace.
+struct Memory {
+    float* sums;          // [32]
+    uint32_t* flags;      // [32]
+    float* partial;       // [warps][2][16]
+    float* rotation;      // cos, then sin: [2][head_dim / 2]
+    uint8_t* zeros;       // [512]
+    uint8_t* overlay;     // attention's
+    half* input;          // the staged input: shared memory, or this block's own piece of global memory
+    uint8_t* work;        // global
+};
+
+template <bool small>
+__device__ __forceinline__ uint4 load_input(const uint8_t* p) {
+    if constexpr (small) {
+        return *reinterpret_cast<const uint4*>(p);
+    } else {
+        return load_shared_16(shared_address(p));
+    }
+}
+
+// ---- one unit ----------------------------------------------------------------------------------------------------------------------------
+
+struct UnitWords {
+    uint4 codes[4];       // Q4: of chunk i; F16: of step i
+    uint32_t scale[2];    // half2 of (row g, row g + 8), groups 2 t and 2 t + 1 of the unit
+    uint32_t zero[3];     // words of zero points, row g
+};
+
+// 256 columns of 4-bit codes. The input of the unit's group j is column j of the tensor core's B (lanes g == j), so that sums of different
+// groups arrive in different columns: lane (g, t) holds those of groups 2 t and 2 t + 1 and multiplies them by their scales.
+// form: 0-3: groups of 1, 2, 4, 8 or more whole pairs of steps (32 columns); 4: any number.
+template <uint32_t form, bool asymmetric, bool small>
+__device__ __forceinline__ void multiply_q4(const UnitWords& w, const uint8_t* input, const uint8_t* zeros, uint32_t lane, uint32_t first_pair,
+                                            uint32_t magic, uint32_t zero_offset, float& low, float& high) {
+    const uint32_t g = lane / 4;
+    const uint32_t first = form == 4 || (form == 3 && asymmetric) ? groups_before(first_pair, magic) : 0;
+    float even[4] = {}, odd[4] = {};
+    uint32_t zero_a = kZeroLow8, zero_b = kZeroHigh8;
+    uint32_t before = 0xffffffffu;
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i++) {
+        const uint32_t group = form == 4 ? groups_before(first_pair + i, magic) - first : form == 3 ? 0 : i >> form;
+        if (asymmetric && group != before) {
+            before = group;
+            const uint32_t byte = form == 4 || form == 3 ? first % 4 + group : form == 2 ? (first_pair / 4 & 2) + group : group;
+            const uint32_t word = byte < 4 ? w.zero[0] : byte < 8 ? w.zero[1] : w.zero[2];
+            const uint32_t z = word >> (byte % 4 * 8);
+            zero_a = zero_low((z & 15) + zero_offset);
+            zero_b = zero_high((z >> 4 & 15) + zero_offset);
+        }
+        const uint4 x = load_input<small>((g == group ? input : zeros) + i * 64);
+        const uint4& c = w.codes[i / 2];
+        uint32_t a[4];
+        decode_q4(i % 2 ? c.z : c.x, zero_a, zero_b, a);
+        mma_m16n8k16(even, a[0], a[1], a[2], a[3], x.x, x.y);
+        decode_q4(i % 2 ? c.w : c.y, zero_a, zero_b, a);
+        mma_m16n8k16(odd, a[0], a[1], a[2], a[3], x.z, x.w);
+    }
+    const float2 s0 = __half22float2(as_half2(w.scale[0])), s1 = __half22float2(as_half2(w.scale[1]));
+    low += (even[0] + odd[0]) * s0.x + (even[1] + odd[1]) * s1.x;
+    high += (even[2] + odd[2]) * s0.y + (even[3] + odd[3]) * s1.y;
+}
+
+// 64 columns of halves; the input is column 0 of B.
+template <bool small>
+__device__ __forceinline__ void multiply_f16(const UnitWords& w, const uint8_t* input, const uint8_t* zeros, uint32_t lane, float& low, float& high) {
+    float c[4] = {};
+    const uint8_t* source = lane < 4 ? input : zeros;
+#pragma unroll
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint4 x = load_input<small>(source + i * 64), &a = w.codes[2 * i], &b = w.codes[2 * i + 1];
+        mma_m16n8k16(c, a.x, a.y, a.z, a.w, x.x, x.y);
+        mma_m16n8k16(c, b.x, b.y, b.z, b.w, x.z, x.w);
+    }
+    low += c[0] + c[1];
+    high += c[2] + c[3];
+}
+
+// ---- what becomes of sums ----------------------------------------------------------------------------------------------------------------
+
+enum class Output : uint32_t { Rows, GateUp, Logits };
+
+struct Target {
+    Output output;
+    float* rows;               // Rows: [tiles * 16]; Logits: [limit]
+    half* hidden;              // GateUp: staged order of the next matrix's input
+    const uint32_t* inverse;   // GateUp
+    uint32_t limit;            // GateUp: intermediate; Logits: vocab
+    float* parts;              // [sms][2][16]: sums of tiles that blocks share
+};
+
+__device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
+
+// The values of a tile's rows g and g + 8, complete, in all four lanes of g.
+__device__ __forceinline__ void put_tile(const Target& to, uint32_t tile, uint32_t lane, float low, float high) {
+    const uint32_t g = lane / 4, t = lane % 4;
+    if (to.output == Output::GateUp) {
+        const uint32_t i = tile * 8 + g;
+        if (t == 0 && i < to.limit) to.hidden[input_slot(to.inverse ? to.inverse[i] : i)] = to_half(silu(low) * high);
+    } else if (t < 2) {
+        const uint32_t row = tile * 16 + g + 8 * t;
+        if (to.output == Output::Rows || row < to.limit) to.rows[row] = t ? high : low;
+    }
+}
+
+// Row scales and the bias; sums are linear until here, so a part of a tile takes the bias only if it holds the tile's first columns.
+__device__ __forceinline__ void scale_tile(const Matrix& m, uint32_t tile, uint32_t lane, bool bias, float& low, float& high) {
+    const uint32_t row = tile * 16 + lane / 4;
+    if (m.row_scale) {
+        low *= m.row_scale[row];
+        high *= m.row_scale[row + 8];
+    }
+    if (m.bias && bias) {
+        low += m.bias[row];
+        high += m.bias[row + 8];
+    }
+}
+
+// ---- a matrix ----------------------------------------------------------------------------------------------------------------------------
+
+template <bool small>
+__device__ __forceinline__ void multiply_unit(uint32_t kind, uint32_t magic, uint32_t zero_offset, const UnitWords& w, const Memory& mem,
+                                              const Place& at, uint32_t k, float& low, float& high) {
+    const uint8_t* input = reinterpret_cast<const uint8_t*>(mem.input) + k * (kind == kKindF16 ? 128 : 512) + at.lane % 4 * 16;
+    switch (kind) {
+        case kKindF16: multiply_f16<small>(w, input, mem.zeros, at.lane, low, high); break;
+#define PITH_FORM(form)                                                                                                                      \
+    case kKindQ4 + 2 * form: multiply_q4<form, false, small>(w, input, mem.zeros, at.lane, 8 * k, magic, zero_offset, low, high); break;      \
+    case kKindQ4 + 2 * form + 1: multiply_q4<form, true, small>(w, input, mem.zeros, at.lane, 8 * k, magic, zero_offset, low, high); break
+        PITH_FORM(0);
+        PITH_FORM(1);
+        PITH_FORM(2);
+        PITH_FORM(3);
+        PITH_FORM(4);
+#undef PITH_FORM
+    }
+}
+
+// The oldest slot of the ring into registers.
+__device__ __forceinline__ void load_unit(const Ring& ring, const Place& at, uint32_t groups, bool dense, bool asymmetric, UnitWords& w) {
+    const uint32_t g = at.lane / 4, t = at.lane % 4;
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) w.codes[i] = load_shared_16(ring.get + i * 512 + at.lane * 16);
+    if (!dense) {
+        const uint32_t s0 = load_shared_4(ring.get + 2048 + t * 64 + g * 4), s1 = load_shared_4(ring.get + 2048 + t * 64 + 32 + g * 4);
+        w.scale[0] = 2 * t < groups ? s0 : 0;
+        w.scale[1] = 2 * t + 1 < groups ? s1 : 0;
+        if (!asymmetric) return;
+#pragma unroll
+        for (uint32_t i = 0; i < 3; i++) w.zero[i] = load_shared_4(ring.get + ring.zero_at + i * 32 + g * 4);
+    }
+}
+
+// Multiplies this block's units of `j` and passes complete tiles to `to`, parts of tiles to to.parts. The whole block comes here, the input
+// staged before; ends with nothing of the block's shared memory in use but by stragglers reading mem.partial.
+template <bool small>
+__device__ __noinline__ void run_job(const DecodeParams& p, const DecodeJob& j, const Target to, const Memory& memory, const Place& place, Stream& stream) {
+    const Place at = place;
+    const Memory mem = memory;
+    Stream own_stream(stream, at);  // a copy, to be kept in registers
+    Ring& ring = own_stream.ring;
+    Feeder& feeder = own_stream.feeder;
+    const uint32_t begin = share_begin(j.units, at.sm, at.sms), end = share_begin(j.units, at.sm + 1, at.sms), n = end - begin;
+    const uint32_t from = begin + warp_begin(n, at.warp, at.warps), stop = begin + warp_begin(n, at.warp + 1, at.warps);
+    const uint32_t per_tile = j.per_tile, kind = j.kind, magic = j.magic, pairs = (j.matrix.cols + 31) / 32, zero_offset = j.matrix.zero_offset;
+    const bool dense = kind == kKindF16, asymmetric = j.matrix.zeros != nullptr;
+    const uint32_t g = at.lane / 4;
+    float* own = mem.partial + at.warp * 32;
+
+    uint32_t tile = from / per_tile, k = from - tile * per_tile;
+    for (uint32_t unit = from; unit < stop; tile++, k = 0) {
+        const uint32_t whole_end = (tile + 1) * per_tile, segment_end = min(stop, whole_end);
+        const bool continues = k != 0;
+        float low = 0, high = 0;
+        for (; unit < segment_end; unit++, k++) {
+            UnitWords w;
+            ring.wait(0);
+            const uint32_t groups = dense ? 0 : groups_before(min(8 * k + 8, pairs) - 1, magic) + 1 - groups_before(8 * k, magic);
+            load_unit(ring, at, groups, dense, asymmetric, w);
+            __syncwarp();
+            ring.advance(ring.get);
+            feeder.issue(ring);
+            multiply_unit<small>(kind, magic, zero_offset, w, mem, at, k, low, high);
+        }
+        low += __shfl_xor_sync(0xffffffffu, low, 1);
+        high += __shfl_xor_sync(0xffffffffu, high, 1);
+        low += __shfl_xor_sync(0xffffffffu, low, 2);
+        high += __shfl_xor_sync(0xffffffffu, high, 2);
+        if (!continues && segment_end == whole_end) {
+            scale_tile(j.matrix, tile, at.lane, true, low, high);
+            put_tile(to, tile, at.lane, low, high);
+        } else if (at.lane % 4 == 0) {  // slot 0: a tile that began in another warp or block; slot 1: one that ends there
+            own[(continues ? 0 : 16) + g] = low;
+            own[(continues ? 0 : 16) + g + 8] = high;
+        }
+    }
+    stream.take(own_stream);
+    __syncthreads();
+
+    // The first warp of this block that has a share of a tile adds those of the warps that follow.
+    if (from == stop) return;
+#pragma unroll 1
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        const uint32_t tile_of = slot ? (stop - 1) / per_tile : from / per_tile;
+        const uint32_t tile_begin = tile_of * per_tile, tile_end = tile_begin + per_tile;
+        // slot 0 is a sum to be made here only if no warp of this block came before; slot 1 if the tile begins here and ends elsewhere
+        const bool mine = slot ? tile_begin >= from && tile_end > stop : from == begin && tile_begin < from;
+        if (!mine) continue;
+        float low = own[slot * 16 + g], high = own[slot * 16 + g + 8];
+        for (uint32_t w = at.warp + 1; w < at.warps; w++) {
+            const uint32_t w_from = begin + warp_begin(n, w, at.warps), w_stop = begin + warp_begin(n, w + 1, at.warps);
+            if (w_from >= tile_end) break;
+            if (w_from == w_stop) continue;
+            low += mem.partial[w * 32 + g];
+            high += mem.partial[w * 32 + g + 8];
+        }
+        scale_tile(j.matrix, tile_of, at.lane, tile_begin >= begin, low, high);
+        if (tile_begin >= begin && tile_end <= end) {
+            put_tile(to, tile_of, at.lane, low, high);
+        } else if (at.lane % 4 == 0) {
+            float* part = to.parts + (at.sm * 2 + (tile_begin < begin ? 0 : 1)) * 16;
+            part[g] = low;
+            part[g + 8] = high;
+        }
+    }
+}
+
+// ---- reading results ---------------------------------------------------------------------------------------------------------------------
+
+// How the sums of a finished job lie in memory.
+struct Rows {
+    const float* rows;
+    const float* parts;
+    uint32_t units, per_tile, sms;
+
+    __device__ __forceinline__ Rows(const DecodeJob& j, const float* the_rows, const float* the_parts, uint32_t blocks)
+        : rows(the_rows), parts(the_parts), units(j.units), per_tile(j.per_tile), sms(blocks) {}
+
+    // The blocks that have a share of a tile: first | last << 16.
+    __device__ __forceinline__ uint32_t owners(uint32_t tile) const {
+        const uint32_t u = tile * per_tile;
+        return owner_of(u, units, sms) | owner_of(u + per_tile - 1, units, sms) << 16;
+    }
+    // Sum of the parts of row `row` of a tile that blocks share.
+    __device__ __forceinline__ float add_parts(uint32_t owners, uint32_t row) const {
+        const uint32_t first = owners & 0xffff, last = owners >> 16;
+        float v = load_coherent(parts + (first * 2 + 1) * 16 + row);
+        for (uint32_t s = first + 1; s <= last; s++) {
+            if (units < sms && share_begin(units, s, sms) == share_begin(units, s + 1, sms)) continue;
+            v += load_coherent(parts + s * 2 * 16 + row);
+        }
+        return v;
+    }
+    __device__ __forceinline__ float read(uint32_t row) const {
+        const uint32_t o = owners(row / 16);
+        return (o & 0xffff) == o >> 16 ? load_coherent(rows + row) : add_parts(o, row % 16);
+    }
+};
+
+__device__ __forceinline__ float* sums_of(const DecodeParams& p, uint32_t job) { return reinterpret_cast<float*>(p.workspace + p.at_y[job]); }
+// The head's are those of job kDecodeJobs.
+__device__ __forceinline__ float* parts_of(const DecodeParams& p, uint32_t job, const Place& at) {
+    return reinterpret_cast<float*>(p.workspace + p.at_parts) + job * at.sms * 32;
+}
+__device__ __forceinline__ Rows rows_of(const DecodeParams& p, const DecodeLayer& layer, uint32_t job, const Place& at) {
+    return Rows(layer.jobs[job], sums_of(p, job), parts_of(p, job, at), at.sms);
+}
+
+}  // namespace pith::cuda

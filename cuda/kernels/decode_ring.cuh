@@ -1,0 +1,248 @@
+// The decode kernel's stream of weights, keys and values: each warp fills the slots of its own ring, some slots ahead of their use, walking
+// through the units that are its share in the order in which it will use them.
+#pragma once
+#include "decode.h"
+#include "device.cuh"
+
+namespace pith::cuda {
+
+// What every thread of the kernel knows of its place.
+struct Place {
+    uint32_t sm, sms;      // blocks of the grid, one an SM
+    uint32_t warp, warps, lane;
+};
+
+// Units [begin, end) of `units` that belong to block `sm`, and the block that a unit belongs to.
+__device__ __forceinline__ uint32_t share_begin(uint32_t units, uint32_t sm, uint32_t sms) { return (sm * units + sms - 1) / sms; }
+__device__ __forceinline__ uint32_t owner_of(uint32_t unit, uint32_t units, uint32_t sms) { return unit * sms / units; }
+// Of n units of a block, where the share of a warp begins.
+__device__ __forceinline__ uint32_t warp_begin(uint32_t n, uint32_t warp, uint32_t warps) { return n * warp / warps; }
+
+__device__ __forceinline__ uint32_t groups_before(const uint32_t pair, uint32_t magic) { return magic ? __umulhi(pair, magic) : pair; }
+
+// How attention of one layer is cut: a head (a block of query heads of one kv head) has one unit for the new position and one for every
+// kv_unit cached ones.
+struct KvCut {
+    uint32_t first;     // first position that is seen
+    uint32_t per_head;  // units
+    uint32_t units;
+    uint32_t begin, end;  // of this SM
+
+    __device__ __forceinline__ KvCut(const DecodeParams& p, const Place& at, uint32_t window, uint32_t position) {
+        first = window && position + 1 > window ? position + 1 - window : 0;
+        per_head = 1 + (position - first + p.kv_unit - 1) / p.kv_unit;
+        const uint32_t heads = p.kv_heads * p.head_blocks;
+        units = heads * per_head;
+        if (per_head - 1 <= p.whole_head_units) {
+            begin = share_begin(heads, at.sm, at.sms) * per_head;
+            end = share_begin(heads, at.sm + 1, at.sms) * per_head;
+        } else {
+            begin = share_begin(units, at.sm, at.sms);
+            end = share_begin(units, at.sm + 1, at.sms);
+        }
+    }
+};
+
+struct Ring {
+    uint32_t base, bytes, slot_bytes, slots, zero_at;  // shared memory
+    uint32_t put, get;                        // addresses of the next slot to fill, to use
+    uint64_t policy;
+
+    __device__ __forceinline__ Ring(const DecodeParams& p, const Place& at, uint32_t shared) {
+        slot_bytes = p.slot_bytes;
+        slots = p.slots;
+        zero_at = p.zero_at;
+        bytes = slots * slot_bytes;
+        base = shared + p.shared_ring + at.warp * bytes;
+        put = get = base;
+        policy = evict_first_policy();
+    }
+    __device__ __forceinline__ void advance(uint32_t& at) const {
+        at += slot_bytes;
+        if (at == base + bytes) at = base;
+    }
+    // Until the oldest slot but `more` is filled, for every lane.
+    __device__ __forceinline__ void wait(uint32_t more) const {
+        switch (slots - 1 - more) {
+            case 0: cp_async_wait<0>(); break;
+            case 1: cp_async_wait<1>(); break;
+            case 2: cp_async_wait<2>(); break;
+            case 3: cp_async_wait<3>(); break;
+            case 4: cp_async_wait<4>(); break;
+            case 5: cp_async_wait<5>(); break;
+            case 6: cp_async_wait<6>(); break;
+            case 7: cp_async_wait<7>(); break;
+            case 8: cp_async_wait<8>(); break;
+            case 9: cp_async_wait<9>(); break;
+            case 10: cp_async_wait<10>(); break;
+            case 11: cp_async_wait<11>(); break;
+            case 12: cp_async_wait<12>(); break;
+            default: cp_async_wait<13>(); break;
+        }
+        __syncwarp();
+    }
+};
+
+// Walks ahead of the computation. All values are the same in all lanes.
+class Feeder {
+   public:
+    __device__ __forceinline__ Feeder(const DecodeParams& params, const Place& place, uint32_t the_position) : p(params), at(place), position(the_position) {}
+    __device__ __forceinline__ Feeder(const Feeder& f, const Place& place) : p(f.p), at(place), position(f.position) { take(f); }
+
+    // Fills the next slot, or leaves it as it is once nothing is left to read.
+    __device__ __forceinline__ void issue(Ring& ring) {
+        if (unit == end) {  // a copy, so that this one may stay in registers
+            Feeder copy(*this, at);
+            copy.next();
+            take(copy);
+        }
+        if (unit != end) {
+            if (step == kKvStep)
+                issue_kv(ring);
+            else
+                issue_matrix(ring);
+        }
+        cp_async_commit();
+        ring.advance(ring.put);
+    }
+
+    __device__ __forceinline__ void take(const Feeder& f) {
+        layer = f.layer, step = f.step, unit = f.unit, end = f.end;
+        data = f.data, scales = f.scales, zeros = f.zeros;
+        chunks = f.chunks, groups = f.groups, magic = f.magic, pairs = f.pairs, per_tile = f.per_tile, tile = f.tile, k = f.k;
+        dense = f.dense, values_next = f.values_next;
+        kv_at = f.kv_at, kv_end = f.kv_end, kv_per_head = f.kv_per_head, kv_first = f.kv_first, kv_head_unit = f.kv_head_unit;
+    }
+
+   private:
+    static constexpr uint32_t kKvStep = 3, kSteps = kDecodeJobs + 1;  // a layer's steps: q, k, v, cache, o, gate, up, down
+
+    const DecodeParams& p;
+    const Place& at;
+    const uint32_t position;
+    uint32_t layer = 0, step = 0xffffffffu;
+    uint32_t unit = 0, end = 0;                   // of this step (of a head, for the cache)
+    const uint8_t* data = nullptr;                // where the next unit begins; keys
+    const uint8_t* scales = nullptr;              // values
+    const uint8_t* zeros = nullptr;
+    uint32_t chunks = 0, groups = 0, magic = 0, pairs = 0, per_tile = 0, tile = 0, k = 0;
+    bool dense = false, values_next = false;
+    uint32_t kv_at = 0, kv_end = 0, kv_per_head = 1, kv_first = 0, kv_head_unit = 0;
+
+    __device__ __forceinline__ void issue_matrix(Ring& ring) {
+        const uint32_t n = dense ? 4 : min(4u, chunks - 4 * k);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++)
+            if (i < n) cp_async_16(ring.put + i * 512 + at.lane * 16, data + i * 512 + at.lane * 16, ring.policy);
+        data += n * 512;
+        if (!dense) {
+            const uint32_t first = groups_before(8 * k, magic), last = groups_before(min(8 * k + 8, pairs) - 1, magic);
+            const uint32_t pieces = (last + 1 - first) * 2;
+            if (at.lane < pieces) cp_async_16(ring.put + 2048 + at.lane * 16, scales + (static_cast<uint64_t>(tile) * groups + first) * 32 + at.lane * 16);
+            if (zeros) {
+                const uint32_t words = last / 4 - first / 4 + 1, row = (groups + 3) / 4;
+                if (at.lane >= 16 && at.lane - 16 < words * 2)
+                    cp_async_16(ring.put + ring.zero_at + (at.lane - 16) * 16, zeros + (static_cast<uint64_t>(tile) * row + first / 4) * 32 + (at.lane - 16) * 16);
+            }
+        }
+        unit++;
+        if (++k == per_tile) k = 0, tile++;
+    }
+
+    __device__ __forceinline__ void issue_kv(Ring& ring) {
+        const uint32_t from = kv_first + (unit - kv_head_unit - 1) * p.kv_unit, n = min(p.kv_unit, position - from);
+        const uint32_t pieces = n * p.head_dim / 8;
+        const uint8_t* src = (values_next ? scales : data) + static_cast<uint64_t>(from) * p.head_dim * 2;
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++)
+            if (at.lane + 32 * i < pieces) cp_async_16(ring.put + (at.lane + 32 * i) * 16, src + (at.lane + 32 * i) * 16);
+        if (values_next) unit++;
+        values_next = !values_next;
+    }
+
+    // To the next step that has units for this warp; unit == end if there is none.
+    __device__ __noinline__ void next() {
+        if (layer > p.layer_count) return;
+        for (;;) {
+            if (step == kKvStep && next_head()) return;
+            if (++step == kSteps) step = 0, layer++;
+            if (layer >= p.layer_count) {
+                if (layer == p.layer_count && step == 0) {
+                    if (begin_job(p.head)) return;
+                }
+                layer = p.layer_count + 1;
+                unit = end = 0;
+                return;
+            }
+            if (step == kKvStep) {
+                begin_kv();
+            } else if (begin_job(p.layers[layer].jobs[step < kKvStep ? step : step - 1])) {
+                return;
+            }
+        }
+    }
+
+    __device__ __forceinline__ bool begin_job(const DecodeJob& j) {
+        const Matrix& m = j.matrix;
+        if (!m.data) return false;
+        const uint32_t from = share_begin(j.units, at.sm, at.sms), n = share_begin(j.units, at.sm + 1, at.sms) - from;
+        unit = from + warp_begin(n, at.warp, at.warps);
+        end = from + warp_begin(n, at.warp + 1, at.warps);
+        if (unit == end) return false;
+        per_tile = j.per_tile;
+        tile = unit / per_tile;
+        k = unit - tile * per_tile;
+        chunks = m.chunks;
+        groups = m.groups;
+        magic = j.magic;
+        pairs = (m.cols + 31) / 32;
+        dense = m.type == WeightType::F16;
+        data = m.data + (static_cast<uint64_t>(tile) * chunks * (dense ? 4 : 1) + k * 4) * 512;
+        scales = reinterpret_cast<const uint8_t*>(m.scales);
+        zeros = reinterpret_cast<const uint8_t*>(m.zeros);
+        return true;
+    }
+
+    __device__ __forceinline__ void begin_kv() {
+        const KvCut cut(p, at, p.layers[layer].window, position);
+        kv_at = cut.begin;
+        kv_end = cut.end;
+        kv_per_head = cut.per_head;
+        kv_first = cut.first;
+    }
+
+    // The share of this warp in the next head that has some.
+    __device__ __forceinline__ bool next_head() {
+        while (kv_at < kv_end) {
+            const uint32_t head = kv_at / kv_per_head, stop = min(kv_end, (head + 1) * kv_per_head), n = stop - kv_at;
+            kv_head_unit = head * kv_per_head;
+            unit = kv_at + warp_begin(n, at.warp, at.warps);
+            end = kv_at + warp_begin(n, at.warp + 1, at.warps);
+            kv_at = stop;
+            if (unit == kv_head_unit && unit < end) unit++;  // the new position is not in the cache
+            if (unit == end) continue;
+            const uint64_t offset = static_cast<uint64_t>(head / p.head_blocks) * p.kv_positions * p.head_dim * 2;
+            data = reinterpret_cast<const uint8_t*>(p.layers[layer].keys) + offset;
+            scales = reinterpret_cast<const uint8_t*>(p.layers[layer].values) + offset;
+            values_next = false;
+            return true;
+        }
+        return false;
+    }
+};
+
+// A warp's ring and what fills it.
+struct Stream {
+    Ring ring;
+    Feeder feeder;
+
+    __device__ __forceinline__ Stream(const DecodeParams& p, const Place& at, uint32_t position, uint32_t shared) : ring(p, at, shared), feeder(p, at, position) {}
+    __device__ __forceinline__ Stream(const Stream& s, const Place& at) : ring(s.ring), feeder(s.feeder, at) {}
+    __device__ __forceinline__ void take(const Stream& s) {
+        ring.put = s.ring.put;
+        ring.get = s.ring.get;
+        feeder.take(s.feeder);
+    }
+};
+
+}  // namespace pith::cuda
