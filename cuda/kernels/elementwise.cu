@@ -78,47 +78,108 @@ extern "C" __global__ void __launch_bounds__(kElementThreads) embed_rows(EmbedPa
     for (uint32_t i = threadIdx.x; i < p.hidden; i += kElementThreads) x[i] = __half2float(reinterpret_cast<const __half*>(row)[i]) * scale;
 }
 
-extern "C" __global__ void __launch_bounds__(kElementThreads) rms_norm_rows(NormParams p) {
+// The fast form of a norm: a row in registers, and what does not depend on kernels before loaded before they end.
+__device__ inline bool norm_in_registers(const NormParams& p) { return p.hidden % 4 == 0 && p.hidden <= kNormVectors * 4 * kElementThreads; }
+
+template <class RowOf>
+__device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& row_of) {
+    extern __shared__ __align__(16) uint8_t staged[];
+    const uint32_t vectors = p.hidden / 4;
+    float4 x[kNormVectors], weight[kNormVectors];
+    uint4 to[kNormVectors];
+#pragma unroll
+    for (uint32_t j = 0; j < kNormVectors; j++) {
+        const uint32_t i = threadIdx.x + j * kElementThreads;
+        if (i >= vectors) break;
+        weight[j] = reinterpret_cast<const float4*>(p.weight)[i];
+        if (p.inverse) to[j] = reinterpret_cast<const uint4*>(p.inverse)[i];
+    }
     griddep_wait();
     griddep_launch();
-    const uint32_t tokens = token_count(p.count, p.tokens);
-    const uint64_t row = uint64_t{blockIdx.x} + (p.last ? (tokens > p.rows ? tokens - p.rows : 0) : p.first_row);
-    if (row >= tokens) return;
-    const float* x = p.x + row * p.hidden;
-    __half* out = reinterpret_cast<__half*>(p.out) + uint64_t{blockIdx.x} * p.stride;
-    const bool by_four = p.hidden % 4 == 0;
+    const float4* from = reinterpret_cast<const float4*>(row_of());
+    if (!from) return;
     float squares = 0;
-    if (by_four) {
-        for (uint32_t i = threadIdx.x; i < p.hidden / 4; i += kElementThreads) {
-            const float4 a = reinterpret_cast<const float4*>(x)[i];
-            squares += a.x * a.x + a.y * a.y + (a.z * a.z + a.w * a.w);
-        }
-    } else {
-        for (uint32_t i = threadIdx.x; i < p.hidden; i += kElementThreads) squares += x[i] * x[i];
+#pragma unroll
+    for (uint32_t j = 0; j < kNormVectors; j++) {
+        const uint32_t i = threadIdx.x + j * kElementThreads;
+        x[j] = i < vectors ? from[i] : make_float4(0, 0, 0, 0);
     }
+#pragma unroll
+    for (uint32_t j = 0; j < kNormVectors; j++) squares += x[j].x * x[j].x + x[j].y * x[j].y + (x[j].z * x[j].z + x[j].w * x[j].w);
     const float scale = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(p.hidden) + p.eps);
-    if (by_four && !p.inverse) {
-        for (uint32_t i = threadIdx.x; i < p.stride / 4; i += kElementThreads) {
-            if (4 * i >= p.hidden) {
-                reinterpret_cast<uint2*>(out)[i] = make_uint2(0, 0);
-                continue;
-            }
-            const float4 a = reinterpret_cast<const float4*>(x)[i], w = reinterpret_cast<const float4*>(p.weight)[i];
-            store_four(out + 4 * i, make_float4(a.x * scale * w.x, a.y * scale * w.y, a.z * scale * w.z, a.w * scale * w.w));
+    __half* out = reinterpret_cast<__half*>(p.out) + uint64_t{blockIdx.x} * p.stride;
+    const bool stage = p.inverse && p.stride * 2 <= kStagedBytes;
+    __half* scattered = stage ? reinterpret_cast<__half*>(staged) : out;
+#pragma unroll
+    for (uint32_t j = 0; j < kNormVectors; j++) {
+        const uint32_t i = threadIdx.x + j * kElementThreads;
+        if (i >= vectors) break;
+        const float4 y = make_float4(x[j].x * scale * weight[j].x, x[j].y * scale * weight[j].y, x[j].z * scale * weight[j].z, x[j].w * scale * weight[j].w);
+        if (!p.inverse) {
+            store_four(out + 4 * i, y);
+            continue;
         }
+        scattered[to[j].x] = to_half(y.x);
+        scattered[to[j].y] = to_half(y.y);
+        scattered[to[j].z] = to_half(y.z);
+        scattered[to[j].w] = to_half(y.w);
+    }
+    for (uint32_t i = p.hidden + threadIdx.x; i < p.stride; i += kElementThreads) scattered[i] = __half{};
+    if (!stage) return;
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < p.stride / 8; i += kElementThreads) reinterpret_cast<uint4*>(out)[i] = reinterpret_cast<const uint4*>(staged)[i];
+}
+
+extern "C" __global__ void __launch_bounds__(kElementThreads) rms_norm_rows(NormParams p) {
+    const auto row_of = [&]() -> const float* {
+        const uint32_t tokens = token_count(p.count, p.tokens);
+        const uint64_t row = uint64_t{blockIdx.x} + (p.last ? (tokens > p.rows ? tokens - p.rows : 0) : p.first_row);
+        return row < tokens ? p.x + row * p.hidden : nullptr;
+    };
+    if (norm_in_registers(p)) {
+        norm_row_in_registers(p, row_of);
         return;
     }
-    write_row(out, p.inverse, p.hidden, p.stride, [&](uint32_t i) { return x[i] * scale * p.weight[i]; });
+    griddep_wait();
+    griddep_launch();
+    const float* x = row_of();
+    if (!x) return;
+    float squares = 0;
+    for (uint32_t i = threadIdx.x; i < p.hidden; i += kElementThreads) squares += x[i] * x[i];
+    const float scale = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(p.hidden) + p.eps);
+    write_row(reinterpret_cast<__half*>(p.out) + uint64_t{blockIdx.x} * p.stride, p.inverse, p.hidden, p.stride,
+              [&](uint32_t i) { return x[i] * scale * p.weight[i]; });
+}
+
+// Four pairs (i, i + head_dim / 2) of a head of q, k or v.
+struct RopePairs {
+    float4 a, b;
+    uint16_t* to;
+    bool turned;
+};
+
+__device__ inline RopePairs load_pairs(const RopeParams& p, uint32_t t, uint64_t position, uint32_t head, uint32_t i) {
+    const uint32_t d = p.head_dim;
+    const bool is_q = head < p.heads, is_k = !is_q && head < p.heads + p.kv_heads;
+    const uint32_t kv = head - p.heads - (is_k ? 0 : p.kv_heads);  // of k or v
+    const void* from = is_q ? p.q : is_k ? p.k : p.v;
+    const uint64_t at = t * (is_q ? p.q_stride : is_k ? p.k_stride : p.v_stride) + uint64_t{is_q ? head : kv} * d + i;
+    uint16_t* row = is_q ? p.q_out + uint64_t{t} * p.q_out_stride + uint64_t{head} * d : (is_k ? p.k_cache : p.v_cache) + (uint64_t{kv} * p.capacity + position) * d;
+    return {load_four(from, p.type, at), load_four(from, p.type, at + d / 2), row + i, is_q || is_k};
 }
 
 extern "C" __global__ void __launch_bounds__(kElementThreads) rope_store(RopeParams p) {
     extern __shared__ __align__(16) uint8_t shared[];
-    const uint32_t t = blockIdx.x, d = p.head_dim, half = d / 2, quads = half / 4;
+    const uint32_t t = blockIdx.x, half = p.head_dim / 2, quads = half / 4;
     float *cosine = reinterpret_cast<float*>(shared), *sine = cosine + half;
     griddep_wait();
     griddep_launch();
     if (t >= token_count(p.count, p.tokens)) return;
     const uint64_t position = uint64_t{*p.first} + t;
+    const uint32_t head_first = blockIdx.y * kRopeHeads, all = p.heads + 2 * p.kv_heads, works = min(kRopeHeads, all - head_first) * quads;
+    uint32_t work = threadIdx.x;
+    RopePairs pairs{};
+    if (work < works) pairs = load_pairs(p, t, position, head_first + work / quads, work % quads * 4);  // on its way during the sines
     for (uint32_t i = threadIdx.x; i < half; i += kElementThreads) {
         // Whole turns are taken off in double: a float angle of 1e5 has two digits after the point.
         const double turns = static_cast<double>(position) * p.inverse_frequency[i] * 0.15915494309189533577;
@@ -129,24 +190,18 @@ extern "C" __global__ void __launch_bounds__(kElementThreads) rope_store(RopePar
         sine[i] = s * p.rope_scale;
     }
     __syncthreads();
-    const uint32_t head_first = blockIdx.y * kRopeHeads, all = p.heads + 2 * p.kv_heads, heads = min(kRopeHeads, all - head_first);
-    for (uint32_t work = threadIdx.x; work < heads * quads; work += kElementThreads) {
-        const uint32_t head = head_first + work / quads, i = work % quads * 4;
-        const bool is_q = head < p.heads, is_k = !is_q && head < p.heads + p.kv_heads;
-        const uint32_t kv = head - p.heads - (is_k ? 0 : p.kv_heads);  // of k or v
-        const void* from = is_q ? p.q : is_k ? p.k : p.v;
-        const uint64_t at = t * (is_q ? p.q_stride : is_k ? p.k_stride : p.v_stride) + uint64_t{is_q ? head : kv} * d + i;
-        float4 a = load_four(from, p.type, at), b = load_four(from, p.type, at + half);
-        if (is_q || is_k) {
+    while (work < works) {
+        const uint32_t i = work % quads * 4;
+        float4 a = pairs.a, b = pairs.b;
+        if (pairs.turned) {
             const float4 c = *reinterpret_cast<const float4*>(cosine + i), s = *reinterpret_cast<const float4*>(sine + i), x = a, y = b;
             a = make_float4(x.x * c.x - y.x * s.x, x.y * c.y - y.y * s.y, x.z * c.z - y.z * s.z, x.w * c.w - y.w * s.w);
             b = make_float4(y.x * c.x + x.x * s.x, y.y * c.y + x.y * s.y, y.z * c.z + x.z * s.z, y.w * c.w + x.w * s.w);
         }
-        uint16_t* base = is_q ? p.q_out + uint64_t{t} * p.q_out_stride + uint64_t{head} * d
-                              : (is_k ? p.k_cache : p.v_cache) + (uint64_t{kv} * p.capacity + position) * d;
-        __half* to = reinterpret_cast<__half*>(base) + i;
-        store_four(to, a);
-        store_four(to + half, b);
+        store_four(reinterpret_cast<__half*>(pairs.to), a);
+        store_four(reinterpret_cast<__half*>(pairs.to) + half, b);
+        work += kElementThreads;
+        if (work < works) pairs = load_pairs(p, t, position, head_first + work / quads, work % quads * 4);
     }
 }
 

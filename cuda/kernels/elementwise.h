@@ -6,6 +6,7 @@
 namespace pith::cuda {
 
 inline constexpr uint32_t kElementThreads = 256;
+inline constexpr uint32_t kNormVectors = 8;  // of four floats a thread, that a norm keeps in registers
 
 enum class ElementType : uint32_t { F16, F32 };
 
@@ -27,7 +28,7 @@ inline LaunchShape embed_shape(const EmbedParams& p) { return {p.tokens, 1, kEle
 // rms_norm_rows: out[r] = x[from + r] / rms * weight as F16, where `from` is `first_row`, or what leaves the last `rows` of all tokens.
 struct NormParams {
     const float* x;           // [tokens][hidden]
-    const float* weight;      // [hidden]
+    const float* weight;      // [hidden]; constant, as inverse: read before kernels before end; both 16-byte aligned
     const uint32_t* inverse;  // element i is written at inverse[i]; NULL: i
     uint16_t* out;            // F16 [rows][stride]; columns from hidden on become 0
     const uint32_t* count;    // device memory: how many of `tokens` there are; NULL: all

@@ -1,4 +1,5 @@
 // Attention kernels against a double reference, bit equality from run to run; with --time how fast they are.
+#include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "kernels/attention.cu"
+#include "kernels/attention_sm90.cu"
 #include "layout.h"
 
 namespace {
@@ -30,7 +32,7 @@ struct Kernel {
     void (*run)(AttentionParams);
 };
 #define WIDTH(width, suffix, small)                                       \
-    {16, width, small, attention_rows16_##width##suffix}, {64, width, small, attention_rows64_##width##suffix}, { \
+    {16, width, small, attention_rows16_##width##suffix}, {32, width, small, attention_rows32_##width##suffix}, {64, width, small, attention_rows64_##width##suffix}, { \
         128, width, small, attention_rows128_##width##suffix                      \
     }
 const Kernel kKernels[] = {WIDTH(64, , false), WIDTH(80, , false),       WIDTH(96, , false),      WIDTH(128, , false),
@@ -41,11 +43,39 @@ void launch(const AttentionPlan& plan, const AttentionParams& params) {
         if (k.rows != plan.rows || k.width != plan.width || k.small != (plan.small != 0)) continue;
         CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(k.run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(plan.shared)));
         k.run<<<dim3(plan.grid_x, plan.grid_y), plan.threads, plan.shared>>>(params);
+        if (plan.splits > 1) attention_combine<<<plan.combine_grid, plan.combine_threads>>>(params);
         CHECK(cudaGetLastError());
         return;
     }
     std::printf("FAIL no kernel for rows %u width %u\n", plan.rows, plan.width);
     std::exit(1);
+}
+
+TensorMap tensor_map(const void* data, uint32_t head_dim, uint64_t rows) {
+    static PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    if (!encode) CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", reinterpret_cast<void**>(&encode), 12000, cudaEnableDefault, &found));
+    const WideAttentionMap m = wide_attention_map(head_dim, rows);
+    const uint32_t ones[2] = {1, 1};
+    TensorMap map;
+    const CUresult status = encode(reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<void*>(data), m.dims, &m.stride, m.box, ones,
+                                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (status != CUDA_SUCCESS) {
+        std::printf("FAIL cuTensorMapEncodeTiled: %d\n", static_cast<int>(status));
+        std::exit(1);
+    }
+    return map;
+}
+
+// The sm_90a kernel; p.k and p.v hold `layers` layers, of which the last is meant.
+void launch_wide(const AttentionPlan& plan, const AttentionParams& params, uint32_t layers) {
+    const uint64_t rows = uint64_t{layers} * params.kv_heads * params.capacity;
+    WideAttentionParams p{tensor_map(params.k, params.head_dim, rows), tensor_map(params.v, params.head_dim, rows), params,
+                          (layers - 1) * params.kv_heads * params.capacity, {}};
+    const auto run = plan.width == 64 ? attention_wide_64 : attention_wide_128;
+    CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(plan.shared)));
+    run<<<plan.grid_x, plan.threads, plan.shared>>>(p);
+    CHECK(cudaGetLastError());
 }
 
 uint64_t g_state = 1;
@@ -90,24 +120,20 @@ struct Case {
     uint32_t splits = 0;  // 0: the plan's
     uint32_t rows = 0;    // 0: the plan's
     uint32_t count = 0;   // 0: all tokens
+    bool wide = false;    // sm_90a
 };
 
 int g_failures = 0;
 int g_multiprocessors = 132;
+bool g_wide = false;  // the device runs sm_90a code
 
 // The plan with other rows or splits than its own choice.
 AttentionPlan plan_of(const Case& c, uint32_t positions) {
+    if (c.wide) return wide_attention_plan(c.tokens, c.heads, c.kv_heads, c.head_dim);
     AttentionPlan plan = attention_plan(c.tokens, c.heads, c.kv_heads, c.head_dim, positions, g_multiprocessors, c.small);
-    if (c.rows) {
-        plan.rows = c.rows;
-        plan.threads = plan.rows == 16 ? attention_key_warps(plan.width, plan.small) * 32 : plan.rows * 2;
-        plan.tiles = (c.tokens * (c.heads / c.kv_heads) + plan.rows - 1) / plan.rows;
-    }
-    if (c.splits) plan.splits = c.splits;
-    plan.grid_x = plan.tiles * c.kv_heads;
-    plan.grid_y = plan.splits;
-    plan.partial_bytes = uint64_t{plan.grid_x} * plan.splits * plan.rows * (plan.width + 2) * 4;
-    plan.arrived_bytes = uint64_t{plan.grid_x} * 4;
+    if (c.rows) plan.rows = c.rows;
+    if (c.splits || c.rows == 128) plan.splits = std::max(1u, c.splits);
+    attention_finish_plan(plan, c.tokens, c.heads, c.kv_heads);
     return plan;
 }
 
@@ -162,35 +188,37 @@ void test(const Case& c) {
         for (uint32_t i = width; i-- > 1;) std::swap(inverse[i], inverse[next() % (i + 1)]);
     const AttentionPlan plan = plan_of(c, length);
     Device<uint16_t> dq(q), dk(k), dv(v), out(uint64_t{c.tokens} * stride);
-    Device<uint32_t> di(inverse), first(std::vector<uint32_t>{c.first, c.count ? c.count : c.tokens}), arrived(plan.arrived_bytes / 4);
+    Device<uint32_t> di(inverse), first(std::vector<uint32_t>{c.first, c.count ? c.count : c.tokens});
     Device<float> partial(plan.partial_bytes / 4);
-    arrived.fill(0);
     AttentionParams p{};
     p.q = dq.data, p.k = dk.data, p.v = dv.data, p.out = out.data, p.inverse = c.permuted ? di.data : nullptr;
     p.first = first.data, p.count = c.count ? first.data + 1 : nullptr;
-    p.partial = partial.data, p.arrived = arrived.data;
+    p.partial = partial.data;
     p.q_stride = width, p.out_stride = stride, p.heads = c.heads, p.kv_heads = c.kv_heads, p.head_dim = d, p.capacity = capacity;
-    p.tokens = c.tokens, p.window = c.window, p.splits = plan.splits, p.tiles = plan.tiles;
+    p.tokens = c.tokens, p.window = c.window, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
     p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
     std::vector<uint16_t> results[3];
     for (auto& result : results) {
         out.fill(0xff);
         partial.fill(0xff);
-        launch(plan, p);
+        if (c.wide) {
+            launch_wide(plan, p, 1);
+        } else {
+            launch(plan, p);
+        }
         CHECK(cudaDeviceSynchronize());
         result = out.host();
     }
-    bool padding = true, repeats = results[0] == results[1] && results[0] == results[2], zero = true;
+    bool padding = true, repeats = results[0] == results[1] && results[0] == results[2];
     const uint32_t tokens = c.count ? c.count : c.tokens;
     for (uint32_t t = 0; t < c.tokens; t++)
         for (uint32_t i = t < tokens ? width : 0; i < stride; i++) padding &= results[0][uint64_t{t} * stride + i] == (t < tokens ? 0 : 0xffff);
-    for (const uint32_t x : arrived.host()) zero &= x == 0;
     const double error = worst_row(c, q, k, v, inverse, results[0], capacity, stride);
-    const bool ok = error < 1.5e-3 && padding && repeats && zero;
+    const bool ok = error < 1.5e-3 && padding && repeats;
     g_failures += !ok;
-    std::printf("%s attention d %u heads %u/%u tokens %u(%u) first %u window %u%s%s: rows %u splits %u error %.2e%s%s%s\n", ok ? "ok" : "FAIL", d, c.heads,
-                c.kv_heads, c.tokens, tokens, c.first, c.window, c.permuted ? " permuted" : "", plan.small ? " small" : "", plan.rows, plan.splits, error,
-                padding ? "" : " PADDING", repeats ? "" : " DIFFERS", zero ? "" : " COUNTERS");
+    std::printf("%s attention d %u heads %u/%u tokens %u(%u) first %u window %u%s%s: rows %u splits %u error %.2e%s%s\n", ok ? "ok" : "FAIL", d, c.heads,
+                c.kv_heads, c.tokens, tokens, c.first, c.window, c.permuted ? " permuted" : "", plan.small ? " small" : c.wide ? " wgmma" : "", plan.rows, plan.splits, error,
+                padding ? "" : " PADDING", repeats ? "" : " DIFFERS");
 }
 
 void test_all() {
@@ -212,6 +240,22 @@ void test_all() {
             test({40, 200, 4, 4, d, 0, false, small, 4, 64, 1});
         }
     }
+    for (const uint32_t d : {16u, 40u, 64u, 80u, 96u, 128u}) {
+        if (!g_wide || d > 128) continue;
+        const auto wide = [&](Case c) {
+            c.wide = true;
+            test(c);
+        };
+        wide({1, 0, 4, 4, d, 0});
+        wide({2, 777, 4, 2, d, 0, true});
+        wide({130, 0, 4, 4, d, 0});
+        wide({300, 0, 7, 1, d, 0});
+        wide({300, 133, 8, 2, d, 0, true});
+        wide({299, 711, 14, 2, d, 100, true});
+        wide({131, 33, 4, 1, d, 50});
+        wide({600, 1000, 4, 4, d, 300, false, false, 0, 0, 555});
+    }
+    if (g_wide) test({1500, 0, 52, 52, 128, 0, false, false, 0, 0, 0, true});
     test({2, 16000, 32, 8, 128, 0});
     test({16, 16000, 32, 8, 128, 4096});
     test({64, 16000, 32, 8, 128, 0});
@@ -226,9 +270,9 @@ struct Shape {
     uint32_t tokens, first, heads, kv_heads, head_dim;
 };
 
-void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows) {
+void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool wide = false) {
     const uint32_t d = s.head_dim, width = s.heads * d, length = s.first + s.tokens, capacity = (length + 63) / 64 * 64;
-    Case c{s.tokens, s.first, s.heads, s.kv_heads, d, 0, false, small, splits, rows};
+    Case c{s.tokens, s.first, s.heads, s.kv_heads, d, 0, false, small, splits, rows, 0, wide};
     const AttentionPlan plan = plan_of(c, length);
     const uint64_t kv = uint64_t{s.kv_heads} * capacity * d, bytes = kv * 4 + uint64_t{s.tokens} * width * 4;
     const uint32_t copies = static_cast<uint32_t>(std::min<uint64_t>(200000000 / bytes + 1, 64));
@@ -238,12 +282,11 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows) {
     for (auto* at : {&q, &k, &v})
         for (uint64_t i = 0; i < at->size; i += noise.size())
             CHECK(cudaMemcpy(at->data + i, noise.data(), std::min<uint64_t>(noise.size(), at->size - i) * 2, cudaMemcpyHostToDevice));
-    Device<uint32_t> first(std::vector<uint32_t>{s.first}), arrived(plan.arrived_bytes / 4);
+    Device<uint32_t> first(std::vector<uint32_t>{s.first});
     Device<float> partial(plan.partial_bytes / 4);
-    arrived.fill(0);
     AttentionParams p{};
-    p.first = first.data, p.partial = partial.data, p.arrived = arrived.data, p.q_stride = p.out_stride = width;
-    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.splits = plan.splits, p.tiles = plan.tiles;
+    p.first = first.data, p.partial = partial.data, p.q_stride = p.out_stride = width;
+    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
     p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
     cudaEvent_t begin, end;
     CHECK(cudaEventCreate(&begin));
@@ -256,7 +299,11 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows) {
         for (uint32_t i = 0; i < launches; i++) {
             const uint64_t copy = (round * launches + i) % copies;
             p.q = q.data + copy * s.tokens * width, p.out = out.data + copy * s.tokens * width, p.k = k.data + copy * kv, p.v = v.data + copy * kv;
-            launch(plan, p);
+            if (wide) {
+                launch_wide(plan, p, 1);
+            } else {
+                launch(plan, p);
+            }
         }
         CHECK(cudaEventRecord(end));
         CHECK(cudaEventSynchronize(end));
@@ -267,10 +314,17 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows) {
     std::sort(times.begin(), times.end());
     const double seconds = times[times.size() / 2] * 1e-3, read = static_cast<double>(s.kv_heads) * length * d * 4;
     std::printf("%-4s tokens %5u after %5u heads %u/%u d %u%s rows %3u splits %2u: %9.2f us %6.1f TFLOP/s %7.1f GB/s\n", s.name, s.tokens, s.first, s.heads,
-                s.kv_heads, d, plan.small ? " small" : "", plan.rows, plan.splits, seconds * 1e6, flops / seconds / 1e12, read / seconds / 1e9);
+                s.kv_heads, d, plan.small ? " small" : wide ? " wgmma" : "", plan.rows, plan.splits, seconds * 1e6, flops / seconds / 1e12, read / seconds / 1e9);
 }
 
 void time_all() {
+    if (g_wide) {
+        time_one({"33b", 1920, 0, 52, 52, 128}, false, 0, 0, true);
+        time_one({"8b", 8192, 0, 32, 8, 128}, false, 0, 0, true);
+        time_one({"0.5b", 4096, 0, 14, 2, 64}, false, 0, 0, true);
+        time_one({"", 4096, 0, 16, 8, 96}, false, 0, 0, true);
+    }
+    time_one({"", 4096, 0, 16, 8, 96}, false, 0, 0);
     for (const bool small : {false, true}) {
         for (const uint32_t rows : {64u, 128u}) {
             time_one({"33b", 1920, 0, 52, 52, 128}, small, 0, rows);
@@ -293,6 +347,10 @@ int main(int argc, char** argv) {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77;
     CHECK(cudaDeviceGetAttribute(&g_multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+    int major = 0;
+    CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    cudaFuncAttributes attributes;
+    g_wide = major == 9 && cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(attention_wide_128)) == cudaSuccess && attributes.binaryVersion == 90;
     if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
         time_all();
         return 0;
