@@ -183,9 +183,8 @@ extern "C" __global__ void __launch_bounds__(kElementThreads) rope_store(RopePar
     for (uint32_t i = threadIdx.x; i < half; i += kElementThreads) {
         // Whole turns are taken off in double: a float angle of 1e5 has two digits after the point.
         const double turns = static_cast<double>(position) * p.inverse_frequency[i] * 0.15915494309189533577;
-        const float angle = static_cast<float>((turns - rint(turns)) * 6.28318530717958647693);
         float s, c;
-        sincosf(angle, &s, &c);
+        sincospif(static_cast<float>(2 * (turns - rint(turns))), &s, &c);
         cosine[i] = c * p.rope_scale;
         sine[i] = s * p.rope_scale;
     }
