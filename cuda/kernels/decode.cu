@@ -40,7 +40,7 @@ class Decoder {
             barrier.arrive();
             barrier.wait();
             stage_copy(halves_at(p.at_attention), p.heads * p.head_dim, mem);
-            run_job<small>(p, layer.jobs[kJobO], rows_target(kJobO), mem, at, stream);
+            run_job<small>(layer.jobs[kJobO], rows_target(kJobO), mem, at, stream);
             gate_up(layer);
             down(layer);
         }
@@ -82,7 +82,7 @@ class Decoder {
             }
             Target target = rows_target(i);
             if (gate_up) target = {Output::GateUp, nullptr, halves_at(p.at_hidden), layer.jobs[kJobDown].inverse, p.intermediate, parts_of(p, i, at)};
-            run_job<small>(p, j, target, mem, at, stream);
+            run_job<small>(j, target, mem, at, stream);
         }
     }
 
@@ -106,14 +106,14 @@ class Decoder {
             stage_copy(halves_at(p.at_hidden), p.intermediate, mem);
             stage_shared_tiles(p, gate, j.inverse, mem, at);
         }
-        run_job<small>(p, j, rows_target(kJobDown), mem, at, stream);
+        run_job<small>(j, rows_target(kJobDown), mem, at, stream);
     }
 
     __device__ __forceinline__ void head() {
         const bool any = p.layer_count != 0;
         const Rows y = any ? rows_of(p, p.layers[p.layer_count - 1], kJobDown, at) : Rows(p.head, nullptr, nullptr, at.sms);
         stage_norm(p, {x[0], p.final_norm, x[1], p.head.inverse, any, any}, y, mem, at, barrier);
-        run_job<small>(p, p.head, {Output::Logits, p.logits, nullptr, nullptr, p.vocab, parts_of(p, kDecodeJobs, at)}, mem, at, stream);
+        run_job<small>(p.head, {Output::Logits, p.logits, nullptr, nullptr, p.vocab, parts_of(p, kDecodeJobs, at)}, mem, at, stream);
         barrier.arrive();
         barrier.wait();
         // The tile that begins here and ends in another block.

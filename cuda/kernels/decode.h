@@ -142,7 +142,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         for (const DecodeJob& j : layers[l].jobs) fits = fits && look(j);
     if (!fits) return false;
     p->zero_at = 2048 + groups * 32;
-    p->slot_bytes = p->zero_at + zero_words * 32;
+    p->slot_bytes = p->zero_at + zero_words * 32 + 16;
 
     // Shared memory: sums and flags, partial tiles, cos and sin, zeros, the input (attention uses the same place), the rings.
     const uint32_t fixed = decode_up(512 + warps * 2 * 16 * 4 + d * 4 + 512, 128);

@@ -177,10 +177,8 @@ class Attention {
     // n positions: keys in the oldest slot of the ring, values in the next.
     __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, Ring& ring, Feeder& feeder) const {
         constexpr uint32_t kMany = rows == 8 ? 2 : 4;  // positions a group of lanes takes at a time
-        const uint32_t keys = ring.get;
-        uint32_t values = keys;
-        ring.advance(values);
-        ring.wait(1);
+        const uint32_t keys = ring.get, values = ring.second();
+        ring.wait_two();
         const uint32_t group = at.lane / lanes, at_once = 32 / lanes;
         const bool active = element < d;
         for (uint32_t first = group; first - group < n; first += kMany * at_once) {
@@ -214,8 +212,8 @@ class Attention {
             }
         }
         __syncwarp();
-        ring.advance(ring.get);
-        ring.advance(ring.get);
+        ring.used();
+        ring.used();
         feeder.issue(ring);
         feeder.issue(ring);
     }

@@ -22,14 +22,21 @@ struct Memory {
     uint8_t* work;        // global
 };
 
+// Addresses of the staged input: in shared memory, or (small) in global memory.
 template <bool small>
-__device__ __forceinline__ uint4 load_input(const uint8_t* p) {
-    if constexpr (small) {
-        return *reinterpret_cast<const uint4*>(p);
-    } else {
-        return load_shared_16(shared_address(p));
-    }
-}
+struct Input;
+template <>
+struct Input<false> {
+    using Address = uint32_t;
+    static __device__ __forceinline__ Address of(const void* p) { return shared_address(p); }
+    static __device__ __forceinline__ uint4 load(Address a) { return load_shared_16(a); }
+};
+template <>
+struct Input<true> {
+    using Address = const uint8_t*;
+    static __device__ __forceinline__ Address of(const void* p) { return static_cast<const uint8_t*>(p); }
+    static __device__ __forceinline__ uint4 load(Address a) { return *reinterpret_cast<const uint4*>(a); }
+};
 
 // ---- one unit ----------------------------------------------------------------------------------------------------------------------------
 
@@ -43,7 +50,7 @@ struct UnitWords {
 // groups arrive in different columns: lane (g, t) holds those of groups 2 t and 2 t + 1 and multiplies them by their scales.
 // form: 0-3: groups of 1, 2, 4, 8 or more whole pairs of steps (32 columns); 4: any number.
 template <uint32_t form, bool asymmetric, bool small>
-__device__ __forceinline__ void multiply_q4(const UnitWords& w, const uint8_t* input, const uint8_t* zeros, uint32_t lane, uint32_t first_pair,
+__device__ __forceinline__ void multiply_q4(const UnitWords& w, typename Input<small>::Address input, typename Input<small>::Address zeros, uint32_t lane, uint32_t first_pair,
                                             uint32_t magic, uint32_t zero_offset, float& low, float& high) {
     const uint32_t g = lane / 4;
     const uint32_t first = form == 4 || (form == 3 && asymmetric) ? groups_before(first_pair, magic) : 0;
@@ -61,7 +68,7 @@ __device__ __forceinline__ void multiply_q4(const UnitWords& w, const uint8_t* i
             zero_a = zero_low((z & 15) + zero_offset);
             zero_b = zero_high((z >> 4 & 15) + zero_offset);
         }
-        const uint4 x = load_input<small>((g == group ? input : zeros) + i * 64);
+        const uint4 x = Input<small>::load((g == group ? input : zeros) + i * 64);
         const uint4& c = w.codes[i / 2];
         uint32_t a[4];
         decode_q4(i % 2 ? c.z : c.x, zero_a, zero_b, a);
@@ -76,12 +83,12 @@ __device__ __forceinline__ void multiply_q4(const UnitWords& w, const uint8_t* i
 
 // 64 columns of halves; the input is column 0 of B.
 template <bool small>
-__device__ __forceinline__ void multiply_f16(const UnitWords& w, const uint8_t* input, const uint8_t* zeros, uint32_t lane, float& low, float& high) {
+__device__ __forceinline__ void multiply_f16(const UnitWords& w, typename Input<small>::Address input, typename Input<small>::Address zeros, uint32_t lane, float& low, float& high) {
     float c[4] = {};
-    const uint8_t* source = lane < 4 ? input : zeros;
+    const typename Input<small>::Address source = lane < 4 ? input : zeros;
 #pragma unroll
     for (uint32_t i = 0; i < 2; i++) {
-        const uint4 x = load_input<small>(source + i * 64), &a = w.codes[2 * i], &b = w.codes[2 * i + 1];
+        const uint4 x = Input<small>::load(source + i * 64), &a = w.codes[2 * i], &b = w.codes[2 * i + 1];
         mma_m16n8k16(c, a.x, a.y, a.z, a.w, x.x, x.y);
         mma_m16n8k16(c, b.x, b.y, b.z, b.w, x.z, x.w);
     }
@@ -131,69 +138,68 @@ __device__ __forceinline__ void scale_tile(const Matrix& m, uint32_t tile, uint3
 
 // ---- a matrix ----------------------------------------------------------------------------------------------------------------------------
 
-template <bool small>
-__device__ __forceinline__ void multiply_unit(uint32_t kind, uint32_t magic, uint32_t zero_offset, const UnitWords& w, const Memory& mem,
-                                              const Place& at, uint32_t k, float& low, float& high) {
-    const uint8_t* input = reinterpret_cast<const uint8_t*>(mem.input) + k * (kind == kKindF16 ? 128 : 512) + at.lane % 4 * 16;
-    switch (kind) {
-        case kKindF16: multiply_f16<small>(w, input, mem.zeros, at.lane, low, high); break;
-#define PITH_FORM(form)                                                                                                                      \
-    case kKindQ4 + 2 * form: multiply_q4<form, false, small>(w, input, mem.zeros, at.lane, 8 * k, magic, zero_offset, low, high); break;      \
-    case kKindQ4 + 2 * form + 1: multiply_q4<form, true, small>(w, input, mem.zeros, at.lane, 8 * k, magic, zero_offset, low, high); break
-        PITH_FORM(0);
-        PITH_FORM(1);
-        PITH_FORM(2);
-        PITH_FORM(3);
-        PITH_FORM(4);
-#undef PITH_FORM
-    }
-}
-
 // The oldest slot of the ring into registers.
-__device__ __forceinline__ void load_unit(const Ring& ring, const Place& at, uint32_t groups, bool dense, bool asymmetric, UnitWords& w) {
-    const uint32_t g = at.lane / 4, t = at.lane % 4;
+template <uint32_t kind>
+__device__ __forceinline__ void load_unit(const Ring& ring, uint32_t lane, uint32_t groups, UnitWords& w) {
+    const uint32_t g = lane / 4, t = lane % 4;
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++) w.codes[i] = load_shared_16(ring.get + i * 512 + at.lane * 16);
-    if (!dense) {
+    for (uint32_t i = 0; i < 4; i++) w.codes[i] = load_shared_16(ring.get + i * 512 + lane * 16);
+    if constexpr (kind != kKindF16) {
         const uint32_t s0 = load_shared_4(ring.get + 2048 + t * 64 + g * 4), s1 = load_shared_4(ring.get + 2048 + t * 64 + 32 + g * 4);
         w.scale[0] = 2 * t < groups ? s0 : 0;
         w.scale[1] = 2 * t + 1 < groups ? s1 : 0;
-        if (!asymmetric) return;
+        if constexpr ((kind - kKindQ4) % 2 == 1) {
 #pragma unroll
-        for (uint32_t i = 0; i < 3; i++) w.zero[i] = load_shared_4(ring.get + ring.zero_at + i * 32 + g * 4);
+            for (uint32_t i = 0; i < 3; i++) w.zero[i] = load_shared_4(ring.get + ring.zero_at + i * 32 + g * 4);
+        }
     }
 }
 
-// Multiplies this block's units of `j` and passes complete tiles to `to`, parts of tiles to to.parts. The whole block comes here, the input
-// staged before; ends with nothing of the block's shared memory in use but by stragglers reading mem.partial.
-template <bool small>
-__device__ __noinline__ void run_job(const DecodeParams& p, const DecodeJob& j, const Target to, const Memory& memory, const Place& place, Stream& stream) {
+// How the units of a job are shared in this block.
+struct Share {
+    uint32_t begin, n;    // of the block
+    uint32_t from, stop;  // of the warp
+
+    __device__ __forceinline__ Share(const DecodeJob& j, const Place& at) {
+        begin = share_begin(j.units, at.sm, at.sms);
+        n = share_begin(j.units, at.sm + 1, at.sms) - begin;
+        from = begin + warp_begin(n, at.warp, at.warps);
+        stop = begin + warp_begin(n, at.warp + 1, at.warps);
+    }
+};
+
+// This warp's units: complete tiles go to `to`, others to mem.partial.
+template <bool small, uint32_t kind>
+__device__ __noinline__ void run_units(const DecodeJob& j, const Target& to, const Memory& mem, const Place& place, Stream& stream) {
     const Place at = place;
-    const Memory mem = memory;
     Stream own_stream(stream, at);  // a copy, to be kept in registers
     Ring& ring = own_stream.ring;
     Feeder& feeder = own_stream.feeder;
-    const uint32_t begin = share_begin(j.units, at.sm, at.sms), end = share_begin(j.units, at.sm + 1, at.sms), n = end - begin;
-    const uint32_t from = begin + warp_begin(n, at.warp, at.warps), stop = begin + warp_begin(n, at.warp + 1, at.warps);
-    const uint32_t per_tile = j.per_tile, kind = j.kind, magic = j.magic, pairs = (j.matrix.cols + 31) / 32, zero_offset = j.matrix.zero_offset;
-    const bool dense = kind == kKindF16, asymmetric = j.matrix.zeros != nullptr;
-    const uint32_t g = at.lane / 4;
+    const Share share(j, at);
+    const uint32_t per_tile = j.per_tile, magic = j.magic, pairs = (j.matrix.cols + 31) / 32, zero_offset = j.matrix.zero_offset;
+    constexpr bool dense = kind == kKindF16;
+    constexpr uint32_t unit_input = dense ? 128 : 512;  // bytes
+    const typename Input<small>::Address input = Input<small>::of(mem.input) + at.lane % 4 * 16, zeros = Input<small>::of(mem.zeros);
     float* own = mem.partial + at.warp * 32;
 
-    uint32_t tile = from / per_tile, k = from - tile * per_tile;
-    for (uint32_t unit = from; unit < stop; tile++, k = 0) {
-        const uint32_t whole_end = (tile + 1) * per_tile, segment_end = min(stop, whole_end);
+    uint32_t tile = share.from / per_tile, k = share.from - tile * per_tile;
+    for (uint32_t unit = share.from; unit < share.stop; tile++, k = 0) {
+        const uint32_t whole_end = (tile + 1) * per_tile, segment_end = min(share.stop, whole_end);
         const bool continues = k != 0;
         float low = 0, high = 0;
         for (; unit < segment_end; unit++, k++) {
             UnitWords w;
-            ring.wait(0);
             const uint32_t groups = dense ? 0 : groups_before(min(8 * k + 8, pairs) - 1, magic) + 1 - groups_before(8 * k, magic);
-            load_unit(ring, at, groups, dense, asymmetric, w);
+            ring.wait();
+            load_unit<kind>(ring, at.lane, groups, w);
             __syncwarp();
-            ring.advance(ring.get);
+            ring.used();
             feeder.issue(ring);
-            multiply_unit<small>(kind, magic, zero_offset, w, mem, at, k, low, high);
+            if constexpr (dense) {
+                multiply_f16<small>(w, input + k * unit_input, zeros, at.lane, low, high);
+            } else {
+                multiply_q4<(kind - kKindQ4) / 2, (kind - kKindQ4) % 2 == 1, small>(w, input + k * unit_input, zeros, at.lane, 8 * k, magic, zero_offset, low, high);
+            }
         }
         low += __shfl_xor_sync(0xffffffffu, low, 1);
         high += __shfl_xor_sync(0xffffffffu, high, 1);
@@ -203,39 +209,63 @@ __device__ __noinline__ void run_job(const DecodeParams& p, const DecodeJob& j, 
             scale_tile(j.matrix, tile, at.lane, true, low, high);
             put_tile(to, tile, at.lane, low, high);
         } else if (at.lane % 4 == 0) {  // slot 0: a tile that began in another warp or block; slot 1: one that ends there
-            own[(continues ? 0 : 16) + g] = low;
-            own[(continues ? 0 : 16) + g + 8] = high;
+            own[(continues ? 0 : 16) + at.lane / 4] = low;
+            own[(continues ? 0 : 16) + at.lane / 4 + 8] = high;
         }
     }
     stream.take(own_stream);
-    __syncthreads();
+}
 
-    // The first warp of this block that has a share of a tile adds those of the warps that follow.
-    if (from == stop) return;
+// The first warp of this block that has a share of a tile adds those of the warps that follow.
+__device__ __noinline__ void add_shares(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at) {
+    const Share share(j, at);
+    if (share.from == share.stop) return;
+    const uint32_t per_tile = j.per_tile, g = at.lane / 4, end = share.begin + share.n;
+    const float* own = mem.partial + at.warp * 32;
 #pragma unroll 1
     for (uint32_t slot = 0; slot < 2; slot++) {
-        const uint32_t tile_of = slot ? (stop - 1) / per_tile : from / per_tile;
-        const uint32_t tile_begin = tile_of * per_tile, tile_end = tile_begin + per_tile;
+        const uint32_t tile = slot ? (share.stop - 1) / per_tile : share.from / per_tile;
+        const uint32_t tile_begin = tile * per_tile, tile_end = tile_begin + per_tile;
         // slot 0 is a sum to be made here only if no warp of this block came before; slot 1 if the tile begins here and ends elsewhere
-        const bool mine = slot ? tile_begin >= from && tile_end > stop : from == begin && tile_begin < from;
+        const bool mine = slot ? tile_begin >= share.from && tile_end > share.stop : share.from == share.begin && tile_begin < share.from;
         if (!mine) continue;
         float low = own[slot * 16 + g], high = own[slot * 16 + g + 8];
         for (uint32_t w = at.warp + 1; w < at.warps; w++) {
-            const uint32_t w_from = begin + warp_begin(n, w, at.warps), w_stop = begin + warp_begin(n, w + 1, at.warps);
-            if (w_from >= tile_end) break;
-            if (w_from == w_stop) continue;
+            const uint32_t from = share.begin + warp_begin(share.n, w, at.warps), stop = share.begin + warp_begin(share.n, w + 1, at.warps);
+            if (from >= tile_end) break;
+            if (from == stop) continue;
             low += mem.partial[w * 32 + g];
             high += mem.partial[w * 32 + g + 8];
         }
-        scale_tile(j.matrix, tile_of, at.lane, tile_begin >= begin, low, high);
-        if (tile_begin >= begin && tile_end <= end) {
-            put_tile(to, tile_of, at.lane, low, high);
+        scale_tile(j.matrix, tile, at.lane, tile_begin >= share.begin, low, high);
+        if (tile_begin >= share.begin && tile_end <= end) {
+            put_tile(to, tile, at.lane, low, high);
         } else if (at.lane % 4 == 0) {
-            float* part = to.parts + (at.sm * 2 + (tile_begin < begin ? 0 : 1)) * 16;
+            float* part = to.parts + (at.sm * 2 + (tile_begin < share.begin ? 0 : 1)) * 16;
             part[g] = low;
             part[g + 8] = high;
         }
     }
+}
+
+// Multiplies this block's units of `j` and passes complete tiles to `to`, parts of tiles to to.parts. The whole block comes here, the input
+// staged before; at the end stragglers may still read mem.partial.
+template <bool small>
+__device__ __forceinline__ void run_job(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at, Stream& stream) {
+    switch (j.kind) {
+#define PITH_FORM(form)                                                                                    \
+    case kKindQ4 + 2 * form: run_units<small, kKindQ4 + 2 * form>(j, to, mem, at, stream); break;          \
+    case kKindQ4 + 2 * form + 1: run_units<small, kKindQ4 + 2 * form + 1>(j, to, mem, at, stream); break
+        PITH_FORM(0);
+        PITH_FORM(1);
+        PITH_FORM(2);
+        PITH_FORM(3);
+        PITH_FORM(4);
+#undef PITH_FORM
+        default: run_units<small, kKindF16>(j, to, mem, at, stream); break;
+    }
+    __syncthreads();
+    add_shares(j, to, mem, at);
 }
 
 // ---- reading results ---------------------------------------------------------------------------------------------------------------------

@@ -43,27 +43,60 @@ struct KvCut {
     }
 };
 
+// A slot: codes or halves (2048 bytes), scales, zero points, and (sm_90) a barrier in its last 16 bytes.
 struct Ring {
-    uint32_t base, bytes, slot_bytes, slots, zero_at;  // shared memory
-    uint32_t put, get;                        // addresses of the next slot to fill, to use
+    uint32_t base, end, slot_bytes, slots, zero_at;  // shared memory
+    uint32_t put, get;                               // addresses of the next slot to fill, to use
+    uint32_t parity = 0;                             // of the slot to use
     uint64_t policy;
 
     __device__ __forceinline__ Ring(const DecodeParams& p, const Place& at, uint32_t shared) {
         slot_bytes = p.slot_bytes;
         slots = p.slots;
         zero_at = p.zero_at;
-        bytes = slots * slot_bytes;
-        base = shared + p.shared_ring + at.warp * bytes;
+        base = shared + p.shared_ring + at.warp * slots * slot_bytes;
+        end = base + slots * slot_bytes;
         put = get = base;
         policy = evict_first_policy();
+        if (kHasBulkCopy && at.lane == 0) {
+            for (uint32_t i = 0; i < slots; i++) make_bulk_barrier(barrier_of(base + i * slot_bytes));
+            bulk_barriers_made();
+        }
+        __syncwarp();
     }
-    __device__ __forceinline__ void advance(uint32_t& at) const {
-        at += slot_bytes;
-        if (at == base + bytes) at = base;
+    __device__ __forceinline__ uint32_t barrier_of(uint32_t slot) const { return slot + slot_bytes - 16; }
+    __device__ __forceinline__ void filled() {
+        put += slot_bytes;
+        if (put == end) put = base;
     }
-    // Until the oldest slot but `more` is filled, for every lane.
-    __device__ __forceinline__ void wait(uint32_t more) const {
-        switch (slots - 1 - more) {
+    __device__ __forceinline__ void used() {
+        get += slot_bytes;
+        if (get == end) get = base, parity ^= 1;
+    }
+    // The slot after the next one to use.
+    __device__ __forceinline__ uint32_t second() const { return get + slot_bytes == end ? base : get + slot_bytes; }
+
+    // Until the next slot to use is filled, for every lane.
+    __device__ __forceinline__ void wait() const {
+        if constexpr (kHasBulkCopy) {
+            wait_bulk(barrier_of(get), parity);
+        } else {
+            wait_groups(slots - 1);
+        }
+    }
+    // The same for two slots.
+    __device__ __forceinline__ void wait_two() const {
+        if constexpr (kHasBulkCopy) {
+            wait_bulk(barrier_of(get), parity);
+            wait_bulk(barrier_of(second()), second() == base ? parity ^ 1 : parity);
+        } else {
+            wait_groups(slots - 2);
+        }
+    }
+
+   private:
+    static __device__ __forceinline__ void wait_groups(uint32_t pending) {
+        switch (pending) {
             case 0: cp_async_wait<0>(); break;
             case 1: cp_async_wait<1>(); break;
             case 2: cp_async_wait<2>(); break;
@@ -102,8 +135,8 @@ class Feeder {
             else
                 issue_matrix(ring);
         }
-        cp_async_commit();
-        ring.advance(ring.put);
+        if constexpr (!kHasBulkCopy) cp_async_commit();
+        ring.filled();
     }
 
     __device__ __forceinline__ void take(const Feeder& f) {
@@ -131,31 +164,46 @@ class Feeder {
 
     __device__ __forceinline__ void issue_matrix(Ring& ring) {
         const uint32_t n = dense ? 4 : min(4u, chunks - 4 * k);
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++)
-            if (i < n) cp_async_16(ring.put + i * 512 + at.lane * 16, data + i * 512 + at.lane * 16, ring.policy);
-        data += n * 512;
-        if (!dense) {
-            const uint32_t first = groups_before(8 * k, magic), last = groups_before(min(8 * k + 8, pairs) - 1, magic);
-            const uint32_t pieces = (last + 1 - first) * 2;
-            if (at.lane < pieces) cp_async_16(ring.put + 2048 + at.lane * 16, scales + (static_cast<uint64_t>(tile) * groups + first) * 32 + at.lane * 16);
-            if (zeros) {
-                const uint32_t words = last / 4 - first / 4 + 1, row = (groups + 3) / 4;
-                if (at.lane >= 16 && at.lane - 16 < words * 2)
-                    cp_async_16(ring.put + ring.zero_at + (at.lane - 16) * 16, zeros + (static_cast<uint64_t>(tile) * row + first / 4) * 32 + (at.lane - 16) * 16);
+        const uint32_t first = groups_before(8 * k, magic), last = groups_before(min(8 * k + 8, pairs) - 1, magic), many = last + 1 - first;
+        const uint8_t* scale = scales + (static_cast<uint64_t>(tile) * groups + first) * 32;
+        const uint32_t words = last / 4 - first / 4 + 1;
+        const uint8_t* zero = zeros + (static_cast<uint64_t>(tile) * ((groups + 3) / 4) + first / 4) * 32;
+        if constexpr (kHasBulkCopy) {
+            if (at.lane == 0) {
+                const uint32_t barrier = ring.barrier_of(ring.put);
+                expect_bulk(barrier, n * 512 + (dense ? 0 : many * 32 + (zeros ? words * 32 : 0)));
+                bulk_copy(ring.put, data, n * 512, barrier, ring.policy);
+                if (!dense) bulk_copy(ring.put + 2048, scale, many * 32, barrier, ring.policy);
+                if (!dense && zeros) bulk_copy(ring.put + ring.zero_at, zero, words * 32, barrier, ring.policy);
             }
+        } else {
+#pragma unroll
+            for (uint32_t i = 0; i < 4; i++)
+                if (i < n) cp_async_16(ring.put + i * 512 + at.lane * 16, data + i * 512 + at.lane * 16, ring.policy);
+            if (!dense && at.lane < many * 2) cp_async_16(ring.put + 2048 + at.lane * 16, scale + at.lane * 16, ring.policy);
+            if (!dense && zeros && at.lane >= 16 && at.lane - 16 < words * 2)
+                cp_async_16(ring.put + ring.zero_at + (at.lane - 16) * 16, zero + (at.lane - 16) * 16, ring.policy);
         }
+        data += n * 512;
         unit++;
         if (++k == per_tile) k = 0, tile++;
     }
 
     __device__ __forceinline__ void issue_kv(Ring& ring) {
         const uint32_t from = kv_first + (unit - kv_head_unit - 1) * p.kv_unit, n = min(p.kv_unit, position - from);
-        const uint32_t pieces = n * p.head_dim / 8;
         const uint8_t* src = (values_next ? scales : data) + static_cast<uint64_t>(from) * p.head_dim * 2;
+        if constexpr (kHasBulkCopy) {
+            if (at.lane == 0) {
+                const uint32_t barrier = ring.barrier_of(ring.put);
+                expect_bulk(barrier, n * p.head_dim * 2);
+                bulk_copy(ring.put, src, n * p.head_dim * 2, barrier);
+            }
+        } else {
+            const uint32_t pieces = n * p.head_dim / 8;
 #pragma unroll
-        for (uint32_t i = 0; i < 4; i++)
-            if (at.lane + 32 * i < pieces) cp_async_16(ring.put + (at.lane + 32 * i) * 16, src + (at.lane + 32 * i) * 16);
+            for (uint32_t i = 0; i < 4; i++)
+                if (at.lane + 32 * i < pieces) cp_async_16(ring.put + (at.lane + 32 * i) * 16, src + (at.lane + 32 * i) * 16);
+        }
         if (values_next) unit++;
         values_next = !values_next;
     }
@@ -241,6 +289,7 @@ struct Stream {
     __device__ __forceinline__ void take(const Stream& s) {
         ring.put = s.ring.put;
         ring.get = s.ring.get;
+        ring.parity = s.ring.parity;
         feeder.take(s.feeder);
     }
 };

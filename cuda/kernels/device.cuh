@@ -74,6 +74,61 @@ __device__ __forceinline__ void cp_async_wait() {
 #endif
 }
 
+// ---- bulk copies (sm_90 and newer) -------------------------------------------------------------------------------------------------------
+// One thread copies many bytes; a barrier in shared memory counts them as they arrive. Elsewhere these are never called.
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr bool kHasBulkCopy = true;
+#else
+inline constexpr bool kHasBulkCopy = false;
+#endif
+
+// A barrier of 8 bytes for one arriving thread. All its barriers made, that thread calls bulk_barriers_made().
+__device__ __forceinline__ void make_bulk_barrier(uint32_t shared) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared) : "memory");
+#endif
+}
+__device__ __forceinline__ void bulk_barriers_made() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+// The barrier's next phase ends when `bytes` have come.
+__device__ __forceinline__ void expect_bulk(uint32_t barrier, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+#endif
+}
+// bytes: a multiple of 16, as both addresses are.
+__device__ __forceinline__ void bulk_copy(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared), "l"(global), "r"(bytes), "r"(barrier)
+        : "memory");
+#endif
+}
+__device__ __forceinline__ void bulk_copy(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier, uint64_t policy) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(shared), "l"(global),
+        "r"(bytes), "r"(barrier), "l"(policy)
+        : "memory");
+#endif
+}
+// Until the phase of that parity has ended.
+__device__ __forceinline__ void wait_bulk(uint32_t barrier, uint32_t parity) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "@!done bra again;\n"
+        "}" ::"r"(barrier), "r"(parity)
+        : "memory");
+#endif
+}
+
 // ---- tensor cores ------------------------------------------------------------------------------------------------------------------------
 
 // c += a b; a is 16x16 (row major fragments, as in layout.h), b 16x8: b0 holds rows 2 t, 2 t + 1 of column g, b1 rows 2 t + 8, 2 t + 9.
