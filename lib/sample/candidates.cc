@@ -13,20 +13,22 @@ constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 // A total order: equal logits rank by token, lowest first.
 bool ranks_before(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; }
+bool token_before(const Candidate& a, const Candidate& b) { return a.token < b.token; }
 
-// Moves what ranks up to a chosen candidate to the front; returns how many: neither none nor all of size >= 3.
-size_t split(Candidate* list, size_t size) {
+// Moves what comes up to a chosen candidate to the front; returns how many: neither none nor all of size >= 3.
+template <class Before>
+size_t split(Candidate* list, size_t size, Before comes_before) {
     Candidate &a = list[0], &b = list[size / 2], &c = list[size - 1];
-    if (ranks_before(b, a)) std::swap(a, b);
-    if (ranks_before(c, b)) std::swap(b, c);
-    if (ranks_before(b, a)) std::swap(a, b);
+    if (comes_before(b, a)) std::swap(a, b);
+    if (comes_before(c, b)) std::swap(b, c);
+    if (comes_before(b, a)) std::swap(a, b);
     const Candidate pivot = b;  // the middle one of three, so both walks below meet one to stop at
     size_t front = 0, back = size;
     for (;;) {
-        while (ranks_before(list[front], pivot)) front++;
+        while (comes_before(list[front], pivot)) front++;
         do {
             back--;
-        } while (ranks_before(pivot, list[back]));
+        } while (comes_before(pivot, list[back]));
         if (front >= back) return back + 1;
         std::swap(list[front++], list[back]);
     }
@@ -46,14 +48,14 @@ double mass_of(const Candidate* list, size_t size, Weigher weigh) {
     return mass;
 }
 
-// How many of the best have a `target` measure together (all, if they don't); moves them to the front. The order that results is the same
-// with any standard library, which std::nth_element doesn't promise, and the draw follows it.
-template <class Measure>
-size_t select(Candidate* list, size_t size, double target, Measure measure) {
+// How many of the first have a `target` measure together (all, if they don't); moves them to the front, the last of them last. The order
+// that results is the same with any standard library, which std::nth_element doesn't promise, and sums follow it.
+template <class Before, class Measure>
+size_t select(Candidate* list, size_t size, double target, Before comes_before, Measure measure) {
     size_t from = 0, to = size;
     double before = 0;
     for (int turn = 0; to - from > 16 && turn < 64; turn++) {  // bad luck ends in a sort
-        const size_t middle = from + split(list + from, to - from);
+        const size_t middle = from + split(list + from, to - from, comes_before);
         const double front = measure(list + from, middle - from);
         if (before + front >= target) {
             to = middle;
@@ -62,14 +64,14 @@ size_t select(Candidate* list, size_t size, double target, Measure measure) {
             from = middle;
         }
     }
-    std::sort(list + from, list + to, ranks_before);
+    std::sort(list + from, list + to, comes_before);
     while (from < to && before < target) before += measure(list + from++, 1);
     return from;
 }
 
 size_t select_top(Candidate* list, size_t size, size_t k) {
     if (size <= k) return size;
-    return select(list, size, static_cast<double>(k), [](const Candidate*, size_t count) { return static_cast<double>(count); });
+    return select(list, size, static_cast<double>(k), ranks_before, [](const Candidate*, size_t count) { return static_cast<double>(count); });
 }
 
 // The largest float below every float >= bound.
@@ -150,7 +152,7 @@ void Candidates::keep_mass(float p) {
     } else {
         target = mass_of(list, size_, weigh) * static_cast<double>(p);
     }
-    size_ = select(list, size_, target, [&](const Candidate* part, size_t count) { return mass_of(part, count, weigh); });
+    size_ = select(list, size_, target, ranks_before, [&](const Candidate* part, size_t count) { return mass_of(part, count, weigh); });
 }
 
 void Candidates::keep_relative(float p) {
@@ -204,27 +206,39 @@ void Candidates::penalise(const Penalty& penalty, const History& history) {
     if (moved) find_largest_again();
 }
 
-int32_t Candidates::draw(double u) const {
+// The draw walks ids in ascending order, whatever the list's order: what a seed draws depends on what is kept alone.
+int32_t Candidates::draw_from_list(double u) {
     const Weigher weigh = weigher();
-    const Candidate* list = scratch_.list.data();
-    if (!row_ && size_ == 1) return list[0].token;
-    const size_t chunk = row_ ? kScanBlock : 64;
-    double rest = u * (row_ ? sum_weights(row_, size_, weigh, scratch_.blocks.data()) : mass_of(list, size_, weigh));
-    size_t from = 0;  // the chunk it lies in; what rounding leaves over falls to the last with weight
-    for (size_t start = 0; start < size_; start += chunk) {
-        const double mass = row_ ? scratch_.blocks[start / chunk] : mass_of(list + start, std::min(chunk, size_ - start), weigh);
+    Candidate* list = scratch_.list.data();
+    if (size_ == 1) return list[0].token;
+    const auto measure = [&](const Candidate* part, size_t count) { return mass_of(part, count, weigh); };
+    const double above = nextafter(u * measure(list, size_), HUGE_VAL);  // the first sum above u times all
+    size_t drawn = select(list, size_, above, token_before, measure) - 1;
+    if (weigh(list[drawn].logit) == 0)  // what rounding leaves over falls to the last with weight
+        for (size_t i = 0; i < size_; i++)
+            if (const float logit = list[i].logit; weigh(logit) > 0 && (weigh(list[drawn].logit) == 0 || list[i].token > list[drawn].token)) drawn = i;
+    return list[drawn].token;
+}
+
+int32_t Candidates::draw(double u) {
+    if (!row_) return draw_from_list(u);
+    const Weigher weigh = weigher();
+    double rest = u * sum_weights(row_, size_, weigh, scratch_.blocks.data());
+    size_t from = 0;  // the block it lies in; what rounding leaves over falls to the last with weight
+    for (size_t start = 0; start < size_; start += kScanBlock) {
+        const double mass = scratch_.blocks[start / kScanBlock];
         if (mass > 0) from = start;
         if (rest < mass) break;
         rest -= mass;
     }
     size_t drawn = from;
-    for (size_t i = from; i < std::min(size_, from + chunk); i++) {
-        const double weight = static_cast<double>(weigh(row_ ? row_[i] : list[i].logit));
+    for (size_t i = from; i < std::min(size_, from + kScanBlock); i++) {
+        const double weight = static_cast<double>(weigh(row_[i]));
         if (weight > 0) drawn = i;
         if (rest < weight) break;
         rest -= weight;
     }
-    return row_ ? static_cast<int32_t>(drawn) : list[drawn].token;
+    return static_cast<int32_t>(drawn);
 }
 
 }  // namespace pith

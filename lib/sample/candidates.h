@@ -34,8 +34,8 @@ public:
     void keep_mass(float p);
     void keep_relative(float p);
     void penalise(const Penalty& penalty, const History& history);
-    // u in [0, 1).
-    int32_t draw(double u) const;
+    // u in [0, 1): the first id at which the weights, summed up by id, pass u times all of them.
+    int32_t draw(double u);
     size_t size() const { return size_; }
 
     // The most a list for these steps may need, for rows of n.
@@ -43,6 +43,7 @@ public:
 
 private:
     Weigher weigher() const { return {largest_, static_cast<float>(scale_)}; }
+    int32_t draw_from_list(double u);
     void list_above(float bound);
     void find_largest_again();
     float penalised(float logit, const Penalty& penalty, const Tally::Entry& entry) const;
