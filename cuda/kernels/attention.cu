@@ -21,7 +21,13 @@ __device__ __forceinline__ void load_tile(const AttentionParams& p, const uint16
         const uint32_t i = threadIdx.x + j * kThreads;
         if (kKeys * kChunks % kThreads && i >= kKeys * kChunks) break;
         const uint32_t row = i / kChunks, c = i % kChunks, to = shared + (row * kChunks + swizzle<kWidth>(row, c)) * 16;
-        cp_async_16_zero_fill(to, from + row * p.head_dim + (c * 8 < p.head_dim ? c * 8 : 0), c * 8 < p.head_dim ? 16 : 0);
+        const bool in = c * 8 < p.head_dim;
+        const uint16_t* at = from + row * p.head_dim + (in ? c * 8 : 0);
+        if (kHasCpAsync || !in) {
+            cp_async_16_zero_fill(to, at, in ? 16 : 0);
+        } else {
+            cp_async_16(to, at);
+        }
     }
 }
 
@@ -185,7 +191,7 @@ __device__ __forceinline__ void attend(const AttentionParams& p) {
         score<kWidth, kCount>(q, at, key_row, s);
         if (key + kCount - 1 > oldest || (p.window && newest - key >= p.window)) mask<kCount>(position, p.window, key + lane_id() % 4 * 2, s);
         soften<kCount>(scale, s, sums.max, sums.sum, keep);
-        rescale<kWidth>(keep, sums.o);
+        if (__any_sync(~0u, keep[0] != 1 || keep[1] != 1)) rescale<kWidth>(keep, sums.o);
         mix<kWidth, kCount>(s, at + kTileBytes, key_row, sums);
     }
 #pragma unroll
@@ -248,14 +254,14 @@ extern "C" __global__ void __launch_bounds__(128) attention_combine(AttentionPar
 
 #define PITH_ATTENTION(name, width, row_warps, key_warps, keys, stages)                                       \
     static_assert(attention_key_warps(row_warps * 16, keys) == key_warps && attention_stages(row_warps * 16, width) == stages, "the plan's"); \
-    extern "C" __global__ void __launch_bounds__((row_warps) * (key_warps) * 32) name(AttentionParams p) { \
+    extern "C" __global__ void __launch_bounds__((row_warps) * (key_warps) * 32, row_warps == 4 && width <= 128 ? 3 : 1) name(AttentionParams p) { \
         attend<width, row_warps, key_warps, keys, stages>(p);                                              \
     }
 #define PITH_ATTENTION_WIDTH(width, suffix, small, keys, stages)                                        \
     static_assert(attention_keys(width, small) == keys, "the plan's");                                  \
     PITH_ATTENTION(attention_rows16_##width##suffix, width, 1, keys / 16, keys, stages)                 \
     PITH_ATTENTION(attention_rows32_##width##suffix, width, 2, (keys > 16 ? 2 : 1), keys, stages)       \
-    PITH_ATTENTION(attention_rows64_##width##suffix, width, 4, 1, keys, stages)                         \
+    PITH_ATTENTION(attention_rows64_##width##suffix, width, 4, 1, keys, 2)                              \
     PITH_ATTENTION(attention_rows128_##width##suffix, width, 8, 1, keys, 2)
 
 PITH_ATTENTION_WIDTH(64, , false, 64, 3)

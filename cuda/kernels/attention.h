@@ -38,7 +38,7 @@ struct AttentionPlan {
     uint32_t width;    // the head_dim it is compiled for: 64, 80, 96, 128 or 256; a smaller one is padded
     uint32_t keys;     // of a tile
     uint32_t threads, shared;
-    uint32_t small;    // below 48 KiB of shared memory; also where shared_limit demands it
+    uint32_t small;    // at most 48 KiB of shared memory (width 80 and less: always; 96: 48)
     uint32_t tiles, splits;
     uint32_t grid_x, grid_y;
     uint32_t combine_grid, combine_threads;  // 0 if splits is 1
@@ -54,8 +54,9 @@ inline constexpr uint32_t attention_key_warps(uint32_t rows, uint32_t keys) {
     const uint32_t want = rows >= 64 ? 1 : 64 / rows;
     return want * 16 <= keys ? want : keys / 16;
 }
-// Tiles of keys in shared memory. Few rows wait for memory, many for the tensor cores.
-inline constexpr uint32_t attention_stages(uint32_t rows, uint32_t width) { return rows == 128 || width == 80 || width == 96 ? 2 : 3; }
+// Tiles of keys in shared memory, and blocks of a multiprocessor: few rows wait for memory, many for the tensor cores.
+inline constexpr uint32_t attention_stages(uint32_t rows, uint32_t width) { return rows >= 64 || width == 80 || width == 96 ? 2 : 3; }
+inline constexpr uint32_t attention_blocks(uint32_t rows, uint32_t width) { return rows == 128 ? 1 : rows == 64 && width <= 128 ? 3 : 2; }
 
 inline void attention_finish_plan(AttentionPlan& p, uint32_t tokens, uint32_t heads, uint32_t kv_heads) {
     p.keys = attention_keys(p.width, p.small != 0);
@@ -81,13 +82,9 @@ inline AttentionPlan attention_plan(uint32_t tokens, uint32_t heads, uint32_t kv
     p.width = attention_width(head_dim);
     p.rows = rows <= 16 ? 16 : rows <= 32 ? 32 : rows <= 1024 ? 64 : 128;
     p.splits = 1;
-    p.small = small && p.width >= 128;
+    p.small = (small || (shared_limit && shared_limit < 128 << 10)) && p.width >= 128;  // several blocks rather than long tiles
     attention_finish_plan(p, tokens, heads, kv_heads);
-    if (shared_limit && p.shared > shared_limit && p.width >= 128) {
-        p.small = 1;
-        attention_finish_plan(p, tokens, heads, kv_heads);
-    }
-    const uint32_t room = multiprocessors * 2 / p.grid_x, most = (positions + p.keys - 1) / p.keys;
+    const uint32_t room = multiprocessors * attention_blocks(p.rows, p.width) / p.grid_x, most = (positions + p.keys - 1) / p.keys;
     if (p.rows < 128 && room > 1) {
         p.splits = room < most ? room : most;
         if (p.splits > kMaxAttentionSplits) p.splits = kMaxAttentionSplits;

@@ -203,7 +203,7 @@ __device__ __forceinline__ void compute(const AttentionParams& p, const Tile& t,
         wgmma_wait<0>();
         hold(o);
         release(kValuesEmpty, before.stage);
-        rescale<kWidth>(keep, o);
+        if (__any_sync(~0u, keep[0] != 1 || keep[1] != 1)) rescale<kWidth>(keep, o);
         pack_weights(s, w);
     }
     const Step final(tiles - 1);
