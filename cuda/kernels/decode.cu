@@ -23,10 +23,13 @@ class Decoder {
     __device__ __forceinline__ void run() {
         for (uint32_t i = 0; i < p.slots; i++) stream.feeder.issue(stream.ring);
         embed();
+        for (uint32_t l = 0; l < 2 && l < p.layer_count; l++) copy_layer(mem.layers + l, p.layers + l);
         barrier.arrive();
         barrier.wait();
+        stream.feeder.layers_here = mem.layers;
+        stream.feeder.resident = min(2u, p.layer_count);
         for (uint32_t l = 0; l < p.layer_count; l++) {
-            const DecodeLayer& layer = p.layers[l];
+            const DecodeLayer& layer = mem.layers[l % 2];
             project(layer, l);
             barrier.arrive();
             barrier.wait();
@@ -69,6 +72,7 @@ class Decoder {
 
     // Jobs [from, to) of a layer, which read rmsnorm(x + y). The last of the blocks' sums y is awaited if plan.meet.
     __device__ __forceinline__ void normed_jobs(const DecodeLayer& layer, uint32_t from, uint32_t to, NormPlan plan, const Rows& y, bool gate_up) {
+        if (plan.next) stream.feeder.resident++;  // true once all have met
         bool staged = false;
         for (uint32_t i = from; i < to; i++) {
             const DecodeJob& j = layer.jobs[i];
@@ -78,6 +82,7 @@ class Decoder {
                 plan.inverse = j.inverse;
                 stage_norm(p, plan, y, mem, at, barrier);
                 plan.meet = false;
+                plan.next = nullptr;
                 staged = true;
             }
             Target target = rows_target(i);
@@ -87,12 +92,13 @@ class Decoder {
     }
 
     __device__ __forceinline__ void project(const DecodeLayer& layer, uint32_t l) {
-        const Rows y = rows_of(p, l ? p.layers[l - 1] : layer, kJobDown, at);
-        normed_jobs(layer, kJobQkv, kJobO, {x[0], layer.attention_norm, x[1], nullptr, l != 0, l != 0}, y, false);
+        const Rows y = rows_of(p, mem.layers[(l + 1) % 2], kJobDown, at);  // the layer before
+        const DecodeLayer* next = l && l + 1 < p.layer_count ? p.layers + l + 1 : nullptr;
+        normed_jobs(layer, kJobQkv, kJobO, {x[0], layer.attention_norm, x[1], nullptr, l != 0, l != 0, next, mem.layers + (l + 1) % 2}, y, false);
     }
 
     __device__ __forceinline__ void gate_up(const DecodeLayer& layer) {
-        normed_jobs(layer, kJobGateUp, kJobDown, {x[1], layer.mlp_norm, x[0], nullptr, true, true}, rows_of(p, layer, kJobO, at), !layer.gate_apart);
+        normed_jobs(layer, kJobGateUp, kJobDown, {x[1], layer.mlp_norm, x[0], nullptr, true, true, nullptr, nullptr}, rows_of(p, layer, kJobO, at), !layer.gate_apart);
     }
 
     __device__ __forceinline__ void down(const DecodeLayer& layer) {
@@ -111,8 +117,8 @@ class Decoder {
 
     __device__ __forceinline__ void head() {
         const bool any = p.layer_count != 0;
-        const Rows y = any ? rows_of(p, p.layers[p.layer_count - 1], kJobDown, at) : Rows(p.head, nullptr, nullptr, at.sms);
-        stage_norm(p, {x[0], p.final_norm, x[1], p.head.inverse, any, any}, y, mem, at, barrier);
+        const Rows y = any ? rows_of(p, mem.layers[(p.layer_count - 1) % 2], kJobDown, at) : Rows(p.head, nullptr, nullptr, at.sms);
+        stage_norm(p, {x[0], p.final_norm, x[1], p.head.inverse, any, any, nullptr, nullptr}, y, mem, at, barrier);
         run_job<small>(p.head, {Output::Logits, p.logits, nullptr, nullptr, p.vocab, parts_of(p, kDecodeJobs, at)}, mem, at, stream);
         barrier.arrive();
         barrier.wait();
@@ -133,7 +139,8 @@ __device__ __forceinline__ void decode(const DecodeParams& p) {
     Memory mem;
     mem.sums = reinterpret_cast<float*>(shared);
     mem.flags = reinterpret_cast<uint32_t*>(shared + 128);
-    mem.partial = reinterpret_cast<float*>(shared + 512);
+    mem.layers = reinterpret_cast<DecodeLayer*>(shared + 512);
+    mem.partial = reinterpret_cast<float*>(mem.layers + 2);
     mem.rotation = mem.partial + at.warps * 32;
     mem.overlay = shared + p.shared_input;
     mem.work = p.workspace;

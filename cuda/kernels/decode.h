@@ -42,6 +42,7 @@ struct DecodeLayer {
     uint32_t window;               // positions that a token sees, itself included; 0: all
     uint32_t gate_apart;           // 1: jobs 4 and 5 are gate and up; 0: job 4 is both, interleaved
 };
+static_assert(sizeof(DecodeLayer) % 16 == 0);
 
 struct DecodeParams {
     const DecodeLayer* layers;     // device
@@ -144,8 +145,8 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     p->zero_at = 2048 + groups * 32;
     p->slot_bytes = p->zero_at + zero_words * 32 + 16;
 
-    // Shared memory: sums and flags, partial tiles, cos and sin, zeros, the input (attention uses the same place), the rings.
-    const uint32_t fixed = decode_up(512 + warps * 2 * 16 * 4 + d * 4 + 512, 128);
+    // Shared memory: sums and flags, two layers' descriptions, partial tiles, cos and sin, zeros, the input (attention uses the same place), the rings.
+    const uint32_t fixed = decode_up(512 + 2 * static_cast<uint32_t>(sizeof(DecodeLayer)) + warps * 2 * 16 * 4 + d * 4 + 512, 128);
     const uint32_t attention = ((p->head_rows + 2) * d + warps * (d + 2)) * 4;
     const uint32_t input = decode_up(cols, 256) * 2;
     p->shared_input = fixed;

@@ -141,6 +141,10 @@ class NormStage {
     }
 };
 
+__device__ __forceinline__ void copy_layer(DecodeLayer* to, const DecodeLayer* from) {
+    for (uint32_t i = threadIdx.x; i < sizeof(DecodeLayer) / 16; i += blockDim.x) reinterpret_cast<uint4*>(to)[i] = __ldg(reinterpret_cast<const uint4*>(from) + i);
+}
+
 // Where a norm's input comes from and goes to.
 struct NormPlan {
     const float* x;
@@ -149,6 +153,8 @@ struct NormPlan {
     const uint32_t* inverse;
     bool add;   // y
     bool meet;  // all blocks meet before y is read
+    const DecodeLayer* next;  // brought to shared memory meanwhile, if not NULL
+    DecodeLayer* next_to;
 };
 
 __device__ __noinline__ void stage_norm(const DecodeParams& p, const NormPlan plan, const Rows y, const Memory& memory, const Place& place, Barrier& barrier) {
@@ -158,6 +164,7 @@ __device__ __noinline__ void stage_norm(const DecodeParams& p, const NormPlan pl
     NormStage norm(p, at);
     if (plan.meet) barrier.arrive();
     norm.fetch(plan.x, plan.weight, add);
+    if (plan.next) copy_layer(plan.next_to, plan.next);
     if (plan.meet) barrier.wait();
     norm.stage(add, plan.x_out, plan.inverse, mem);
 }

@@ -14,6 +14,7 @@ __device__ __forceinline__ uint32_t input_slot(uint32_t c) {
 struct Memory {
     float* sums;          // [32]
     uint32_t* flags;      // [32]
+    DecodeLayer* layers;  // [2]: layer l at l % 2
     float* partial;       // [warps][2][16]
     float* rotation;      // cos, then sin: [2][head_dim / 2]
     uint8_t* zeros;       // [512]

@@ -122,6 +122,10 @@ class Feeder {
     __device__ __forceinline__ Feeder(const DecodeParams& params, const Place& place, uint32_t the_position) : p(params), at(place), position(the_position) {}
     __device__ __forceinline__ Feeder(const Feeder& f, const Place& place) : p(f.p), at(place), position(f.position) { take(f); }
 
+    // In shared memory: layers `resident` - 2 and `resident` - 1, at their number modulo 2.
+    const DecodeLayer* layers_here = nullptr;
+    uint32_t resident = 0;
+
     // Fills the next slot, or leaves it as it is once nothing is left to read.
     __device__ __forceinline__ void issue(Ring& ring) {
         if (unit == end) {  // a copy, so that this one may stay in registers
@@ -140,6 +144,7 @@ class Feeder {
     }
 
     __device__ __forceinline__ void take(const Feeder& f) {
+        layers_here = f.layers_here, resident = f.resident;
         layer = f.layer, step = f.step, unit = f.unit, end = f.end;
         data = f.data, scales = f.scales, zeros = f.zeros;
         chunks = f.chunks, groups = f.groups, magic = f.magic, pairs = f.pairs, per_tile = f.per_tile, tile = f.tile, k = f.k;
@@ -224,11 +229,13 @@ class Feeder {
             }
             if (step == kKvStep) {
                 begin_kv();
-            } else if (begin_job(p.layers[layer].jobs[step < kKvStep ? step : step - 1])) {
+            } else if (begin_job(of_layer().jobs[step < kKvStep ? step : step - 1])) {
                 return;
             }
         }
     }
+
+    __device__ __forceinline__ const DecodeLayer& of_layer() const { return layer < resident ? layers_here[layer & 1] : p.layers[layer]; }
 
     __device__ __forceinline__ bool begin_job(const DecodeJob& j) {
         const Matrix& m = j.matrix;
@@ -252,7 +259,7 @@ class Feeder {
     }
 
     __device__ __forceinline__ void begin_kv() {
-        const KvCut cut(p, at, p.layers[layer].window, position);
+        const KvCut cut(p, at, of_layer().window, position);
         kv_at = cut.begin;
         kv_end = cut.end;
         kv_per_head = cut.per_head;
@@ -270,8 +277,8 @@ class Feeder {
             if (unit == kv_head_unit && unit < end) unit++;  // the new position is not in the cache
             if (unit == end) continue;
             const uint64_t offset = static_cast<uint64_t>(head / p.head_blocks) * p.kv_positions * p.head_dim * 2;
-            data = reinterpret_cast<const uint8_t*>(p.layers[layer].keys) + offset;
-            scales = reinterpret_cast<const uint8_t*>(p.layers[layer].values) + offset;
+            data = reinterpret_cast<const uint8_t*>(of_layer().keys) + offset;
+            scales = reinterpret_cast<const uint8_t*>(of_layer().values) + offset;
             values_next = false;
             return true;
         }
