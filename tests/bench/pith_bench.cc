@@ -1,4 +1,5 @@
-// Prefill and decode of random models of known shapes, through the public API, beside the memory bandwidth of the same minute.
+// Prefill and decode of random models of known shapes, through the public API, beside the memory bandwidth of the same minute. The CPU is
+// measured here, GPUs by device_bench.h.
 #include <pith/pith.h>
 
 #include <CLI/CLI.hpp>
@@ -6,6 +7,7 @@
 #include <thread>
 
 #include "bandwidth.h"
+#include "device_bench.h"
 #include "random_model.h"
 #include "runners/pthread.h"
 
@@ -21,6 +23,7 @@ struct Options {
     uint32_t prompt = 512, decode = 64, context = 0, repeat = 3;
     uint64_t layers = 0, vocab = 0, buffer_mib = 0;
     bool json = false, exact = false;
+    bench::Recipe recipe;
 };
 
 struct Turn {
@@ -47,7 +50,7 @@ double median(std::vector<double> values) {
 class Run {
 public:
     explicit Run(const Options& options)
-        : options_(options), pool_(thread_pool_create(options.threads)), model_files_(shape(options), context(options)) {
+        : options_(options), pool_(thread_pool_create(options.threads)), model_files_(shape(options), context(options), options.recipe) {
         const pith_files files = model_files_.files();
         if (pool_) runner_ = thread_pool_runner(pool_);
         if (runner_.width != options.threads) {
@@ -218,15 +221,64 @@ void print_table(const Options& o, const Run& run, const std::vector<Turn>& turn
     std::printf("%-8s %14.1f %14.2f %18s %8.3f\n", "median", s.prefill_median, s.decode_median, "", s.ratio_median);
 }
 
+// Options that only mean something with --device cuda.
+void add_device_options(CLI::App& app, bench::DeviceOptions& o) {
+    const std::map<std::string, uint32_t> waits{{"block", PITH_WAIT_BLOCK}, {"yield", PITH_WAIT_YIELD}, {"spin", PITH_WAIT_SPIN}};
+    const auto add = [&](const char* name, auto& value, const char* help) {
+        return app.add_option(name, value, help)->group("With --device cuda");
+    };
+    const auto flag = [&](const char* name, bool& value, const char* help) {
+        app.add_flag(name, value, help)->group("With --device cuda");
+    };
+    add("--plugin", o.plugin, "the backend's plug-in; without a folder: beside libpith")->capture_default_str();
+    add("--cublaslt", o.cublaslt,
+        "cuBLASLt's library, the ceiling of prompts; default: libcublasLt.so.13 or .12, wherever the loader finds it");
+    add("--wait", o.wait, "block, yield or spin")->transform(CLI::CheckedTransformer(waits));
+    flag("--run-ahead,!--no-run-ahead", o.run_ahead, "PITH_SESSION_RUN_AHEAD, the default here");
+    flag("--small-shared", o.small_shared, "PITH_CUDA_SMALL_SHARED for model and sessions");
+    add("--position", o.position, "where decode is measured besides the empty cache")->capture_default_str();
+    add("--rows", o.rows, "rows of the steps, as in 2,4,8")->delimiter(',')->capture_default_str();
+    add("--batch", o.batch, "tokens computed at once; default: the backend's");
+    add("--measure", o.measure,
+        "decode, greedy, position, rows, prefill and overhead (of a layer, loads a model of one too); or the suite's parts")
+        ->delimiter(',');
+    flag("--suite", o.suite, "all shapes, beside what is to be reached");
+    add("--generic-plugin", o.generic_plugin, "of the suite: a plug-in built without this GPU's own code");
+    flag("--rehearse", o.rehearse, "of the suite: tiny models, to try the program out");
+}
+
+// Checks what CLI11 can't, and lets the device's defaults stand where an option was not given.
+int run_device(const CLI::App& app, const Options& options, bench::DeviceOptions& device) {
+    const std::vector<std::string>& parts = device.suite ? bench::suite_parts() : bench::shape_parts();
+    for (const std::string& part : device.measure) {
+        if (std::find(parts.begin(), parts.end(), part) != parts.end()) continue;
+        std::fprintf(stderr, "pith_bench: --measure: there is no part '%s'\n", part.c_str());
+        return 2;
+    }
+    const auto given = [&](const char* name) { return app.count(name) != 0; };
+    if (given("--shape")) device.shape = options.shape;
+    if (given("--prompt")) device.prompt = options.prompt;
+    if (given("--decode")) device.decode = options.decode;
+    device.layers = options.layers;
+    device.vocab = options.vocab;
+    device.recipe = options.recipe;
+    device.repeat = options.repeat;
+    device.json = options.json;
+    return bench::run_device_bench(device);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     Options options;
     CLI::App app{"Speed of random models: prefill and decode tokens a second, and the share of memory bandwidth that decode reaches"};
-    app.add_option("--shape", options.shape, "tiny, 1b or 7b")->check(CLI::IsMember({"tiny", "1b", "7b"}))->capture_default_str();
+    std::string device = "cpu";
+    app.add_option("--device", device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+    app.add_option("--shape", options.shape, "of the model; default: tiny on the CPU, 7b on a GPU")
+        ->check(CLI::IsMember(bench::shape_names()));
     app.add_option("--threads", options.threads, "threads, the caller's included")->check(CLI::Range(1, 256))->capture_default_str();
-    app.add_option("--prompt", options.prompt, "tokens of the prompt")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-    app.add_option("--decode", options.decode, "tokens generated")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+    app.add_option("--prompt", options.prompt, "tokens of the prompt; default: 512, on a GPU 1920")->check(CLI::Range(1, 1 << 20));
+    app.add_option("--decode", options.decode, "tokens generated; default: 64, on a GPU 128")->check(CLI::Range(1, 1 << 20));
     app.add_option("--context", options.context, "the session's context, at least prompt + decode (the default)");
     app.add_option("--repeat", options.repeat, "measured turns, after one to warm up")->check(CLI::Range(1, 1000))->capture_default_str();
     app.add_option("--layers", options.layers, "other than the shape's");
@@ -234,7 +286,15 @@ int main(int argc, char** argv) {
     app.add_option("--buffer", options.buffer_mib, "MiB that the bandwidth is read from; default 1024, or 256 where memory is short");
     app.add_flag("--exact", options.exact, "the reference path: float activations and cache");
     app.add_flag("--json", options.json, "one JSON object instead of a table");
+    app.add_option("--group", options.recipe.group, "inputs that share a scale")
+        ->check(CLI::IsMember({32, 64, 128}))
+        ->capture_default_str();
+    app.add_flag("--asymmetric", options.recipe.asymmetric, "zero points that differ");
+    app.add_flag("--act-order", options.recipe.act_order, "inputs assigned to groups in a random order");
+    bench::DeviceOptions on_device;
+    add_device_options(app, on_device);
     CLI11_PARSE(app, argc, argv);
+    if (device == "cuda") return run_device(app, options, on_device);
 
     Run run(options);
     const std::vector<Turn> turns = run.measure();

@@ -1,4 +1,5 @@
-// A Llama of any size with random GPTQ weights, as the files of a model's folder that exist nowhere: each byte is computed when it is read.
+// A Llama of any size with random GPTQ weights, as the files of a model's folder that exist nowhere: each read copies from a few small
+// blocks of random words, as fast as memory allows, so that loading is timed and not this.
 #pragma once
 #include <pith/env.h>
 
@@ -15,18 +16,36 @@ namespace bench {
 struct Shape {
     uint64_t layers, hidden, heads, kv_heads, ffn, vocab;
     bool tied;
+    constexpr uint64_t kv_width() const { return hidden / heads * kv_heads; }
+    constexpr uint64_t layer_weights() const { return 2 * hidden * (hidden + kv_width()) + 3 * hidden * ffn; }
 };
 
+// How the matrices are quantised.
+struct Recipe {
+    uint64_t group = 128;
+    bool asymmetric = false;  // zero points that differ
+    bool act_order = false;   // columns belong to groups in a random order, the same for q, k and v, and for gate and up, as in real files
+};
+
+// 0.5b and 72b are Qwen2's, but for its biases: that architecture is not among those read yet.
+inline const std::vector<std::string>& shape_names() {
+    static const std::vector<std::string> names{"tiny", "0.5b", "1b", "7b", "8b", "33b", "72b"};
+    return names;
+}
 inline const Shape* find_shape(std::string_view name) {
-    static constexpr Shape kTiny{12, 768, 12, 12, 2048, 32000, false};
-    static constexpr Shape k1b{16, 2048, 32, 8, 8192, 128256, true};
-    static constexpr Shape k7b{32, 4096, 32, 32, 11008, 32000, false};
-    return name == "tiny" ? &kTiny : name == "1b" ? &k1b : name == "7b" ? &k7b : nullptr;
+    static constexpr Shape kShapes[] = {
+        {12, 768, 12, 12, 2048, 32000, false},   {24, 896, 14, 2, 4864, 151936, true},    {16, 2048, 32, 8, 8192, 128256, true},
+        {32, 4096, 32, 32, 11008, 32000, false}, {32, 4096, 32, 8, 14336, 128256, false}, {60, 6656, 52, 52, 17920, 32000, false},
+        {80, 8192, 64, 8, 29568, 152064, false},
+    };
+    for (size_t i = 0; i < shape_names().size(); i++)
+        if (shape_names()[i] == name) return &kShapes[i];
+    return nullptr;
 }
 
 class RandomModel {
 public:
-    explicit RandomModel(const Shape& shape, uint64_t context) : shape_(shape) {
+    explicit RandomModel(const Shape& shape, uint64_t context, const Recipe& recipe = {}) : shape_(shape), recipe_(recipe) {
         add_tensors();
         write_header();
         write_config(context);
@@ -46,18 +65,29 @@ public:
     // Bytes of the file's weights that one token needs: all but the embedding, of which it reads one row, unless that is the head too; and
     // without g_idx, which says nothing here.
     uint64_t bytes_per_token() const { return bytes_per_token_; }
+    // What a backend can't do without at an empty cache: the same without zero points that are all alike, and with one embedding row.
+    uint64_t bytes_that_must_be_read() const { return bytes_per_token_ - (recipe_.asymmetric ? 0 : zero_bytes_) + shape_.hidden * 2; }
+    // Of keys and values, for each position that came before.
+    uint64_t cache_bytes_per_position() const { return shape_.layers * shape_.kv_width() * 2 * 2; }
     uint64_t parameters() const { return parameters_; }
+    const Shape& shape() const { return shape_; }
 
 private:
-    static constexpr uint64_t kGroup = 128;
     enum class Fill { Codes, Zeros, Scales, Groups, Ones, Halves };
+    // A tensor is a block over and over, from `phase` on. A prime number of words: no two rows of a matrix are alike.
+    static constexpr uint64_t kBlockWords = 524287, kConstantWords = 8192;
+    struct Block {
+        Fill fill;
+        uint64_t pattern;  // what Scales and Halves are made from; Groups: inputs
+        std::vector<uint64_t> words;
+    };
     struct Tensor {
         std::string name;
         const char* type;
         uint64_t rows, columns;  // rows 0: one axis
-        Fill fill;
-        uint64_t pattern;  // what Scales and Halves are made from
         uint64_t start, bytes;
+        size_t block;
+        uint64_t phase;  // in bytes
     };
 
     static uint64_t repeat(uint64_t half) { return half * 0x0001000100010001u; }
@@ -74,36 +104,77 @@ private:
         return static_cast<uint64_t>(exponent + 14) << 10 | (static_cast<uint64_t>((2 * mantissa - 1) * 8) << 7);
     }
 
-    void add(const std::string& name, const char* type, uint64_t rows, uint64_t columns, Fill fill, uint64_t pattern = 0) {
+    size_t block(Fill fill, uint64_t pattern) {
+        for (size_t i = 0; i < blocks_.size(); i++)
+            if (blocks_[i].fill == fill && blocks_[i].pattern == pattern) return i;
+        Block made{fill, pattern, {}};
+        if (fill == Fill::Groups) {
+            make_groups(pattern, made.words);
+        } else {
+            const bool constant = fill == Fill::Ones || (fill == Fill::Zeros && !recipe_.asymmetric);
+            made.words.resize(constant ? kConstantWords : kBlockWords);
+            for (size_t i = 0; i < made.words.size(); i++) made.words[i] = word(made, mix((blocks_.size() << 32) + i));
+        }
+        blocks_.push_back(std::move(made));
+        return blocks_.size() - 1;
+    }
+    uint64_t word(const Block& of, uint64_t random) const {
+        switch (of.fill) {
+            case Fill::Codes:
+                return random;
+            case Fill::Zeros:  // one less than meant, as the format stores them: 8, or 7 to 10
+                return recipe_.asymmetric ? (random & 0x3333333333333333u) + 0x6666666666666666u : 0x7777777777777777u;
+            case Fill::Scales:
+                return repeat(of.pattern) + (random & repeat(0x7f));
+            case Fill::Ones:
+                return repeat(0x3c00);
+            default:
+                return (random & repeat(0x83ff)) | repeat(of.pattern << 10);
+        }
+    }
+    void make_groups(uint64_t inputs, std::vector<uint64_t>& words) const {
+        std::vector<uint32_t> group_of(inputs);
+        for (uint64_t i = 0; i < inputs; i++) group_of[i] = static_cast<uint32_t>(i / recipe_.group);
+        for (uint64_t i = inputs - 1; recipe_.act_order && i; i--) std::swap(group_of[i], group_of[mix(i) % (i + 1)]);
+        words.resize((inputs * 4 + 7) / 8);
+        std::memcpy(words.data(), group_of.data(), inputs * 4);
+    }
+
+    void add(const std::string& name, const char* type, uint64_t rows, uint64_t columns, Fill fill, uint64_t pattern = 0,
+             uint64_t turned = 0) {
         const uint64_t elements = (rows ? rows : 1) * columns, bytes = elements * (std::string_view(type) == "F16" ? 2 : 4);
-        tensors_.push_back({name, type, rows, columns, fill, pattern, data_bytes_, bytes});
+        const size_t from = block(fill, pattern);
+        const uint64_t phase = (fill == Fill::Groups ? turned : mix(data_bytes_)) % blocks_[from].words.size() * 8;
+        tensors_.push_back({name, type, rows, columns, data_bytes_, bytes, from, phase});
         data_bytes_ += (bytes + 7) & ~uint64_t{7};
         if (name != "model.embed_tokens.weight" && fill != Fill::Groups) bytes_per_token_ += bytes;
+        if (fill == Fill::Zeros) zero_bytes_ += bytes;
         parameters_ += fill == Fill::Codes ? elements * 8 : fill == Fill::Ones || fill == Fill::Halves ? elements : 0;
     }
-    void add_linear(const std::string& name, uint64_t inputs, uint64_t outputs) {
-        const uint64_t groups = (inputs + kGroup - 1) / kGroup;
+    // `order`: matrices of the same input have the same order of columns.
+    void add_linear(const std::string& name, uint64_t inputs, uint64_t outputs, uint64_t order) {
+        const uint64_t groups = (inputs + recipe_.group - 1) / recipe_.group;
         // Codes less 8 spread by 4.6, so that this keeps the spread of the activations.
         const double scale = 1 / (4.6 * std::sqrt(static_cast<double>(inputs)));
         add(name + ".qweight", "I32", inputs / 8, outputs, Fill::Codes);
         add(name + ".qzeros", "I32", groups, outputs / 8, Fill::Zeros);
         add(name + ".scales", "F16", groups, outputs, Fill::Scales, half_near(scale));
-        add(name + ".g_idx", "I32", 0, inputs, Fill::Groups);
+        add(name + ".g_idx", "I32", 0, inputs, Fill::Groups, inputs, recipe_.act_order ? order * 61 : 0);
     }
     void add_tensors() {
-        const uint64_t head = shape_.hidden / shape_.heads, kv = head * shape_.kv_heads;
+        const uint64_t kv = shape_.kv_width();
         add("model.embed_tokens.weight", "F16", shape_.vocab, shape_.hidden, Fill::Halves, 9);  // 2^-6 to 2^-5
         for (uint64_t i = 0; i < shape_.layers; i++) {
             const std::string layer = "model.layers." + std::to_string(i) + ".";
             add(layer + "input_layernorm.weight", "F16", 0, shape_.hidden, Fill::Ones);
-            add_linear(layer + "self_attn.q_proj", shape_.hidden, shape_.hidden);
-            add_linear(layer + "self_attn.k_proj", shape_.hidden, kv);
-            add_linear(layer + "self_attn.v_proj", shape_.hidden, kv);
-            add_linear(layer + "self_attn.o_proj", shape_.hidden, shape_.hidden);
+            add_linear(layer + "self_attn.q_proj", shape_.hidden, shape_.hidden, 4 * i);
+            add_linear(layer + "self_attn.k_proj", shape_.hidden, kv, 4 * i);
+            add_linear(layer + "self_attn.v_proj", shape_.hidden, kv, 4 * i);
+            add_linear(layer + "self_attn.o_proj", shape_.hidden, shape_.hidden, 4 * i + 1);
             add(layer + "post_attention_layernorm.weight", "F16", 0, shape_.hidden, Fill::Ones);
-            add_linear(layer + "mlp.gate_proj", shape_.hidden, shape_.ffn);
-            add_linear(layer + "mlp.up_proj", shape_.hidden, shape_.ffn);
-            add_linear(layer + "mlp.down_proj", shape_.ffn, shape_.hidden);
+            add_linear(layer + "mlp.gate_proj", shape_.hidden, shape_.ffn, 4 * i + 2);
+            add_linear(layer + "mlp.up_proj", shape_.hidden, shape_.ffn, 4 * i + 2);
+            add_linear(layer + "mlp.down_proj", shape_.ffn, shape_.hidden, 4 * i + 3);
         }
         add("model.norm.weight", "F16", 0, shape_.hidden, Fill::Ones);
         if (shape_.tied)
@@ -137,9 +208,12 @@ private:
         field("max_position_embeddings", std::max<uint64_t>(context, 4096));
         config_ += "\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,\"torch_dtype\":\"float16\",\"tie_word_embeddings\":";
         config_ += shape_.tied ? "true" : "false";
-        config_ +=
-            ",\"quantization_config\":{\"bits\":4,\"group_size\":128,\"desc_act\":false,\"sym\":true,\"lm_head\":false,"
-            "\"quant_method\":\"gptq\",\"checkpoint_format\":\"gptq\"}}";
+        config_ += ",\"quantization_config\":{";
+        field("bits", 4);
+        field("group_size", recipe_.group);
+        config_ += std::string("\"desc_act\":") + (recipe_.act_order ? "true" : "false");
+        config_ += std::string(",\"sym\":") + (recipe_.asymmetric ? "false" : "true");
+        config_ += ",\"lm_head\":false,\"quant_method\":\"gptq\",\"checkpoint_format\":\"gptq\"}}";
     }
 
     int32_t open(std::string_view name, void** file, uint64_t* size) {
@@ -175,42 +249,25 @@ private:
             size -= part;
         }
     }
-    // Bytes [offset, offset + size) of a tensor, eight at a time.
-    static void fill(const Tensor& t, uint64_t offset, char* to, size_t size) {
-        while (size) {
-            const uint64_t word = word_of(t, offset / 8);
-            const size_t skip = offset % 8, part = std::min<size_t>(size, 8 - skip);
-            if (part == 8)
-                std::memcpy(to, &word, 8);
-            else
-                std::memcpy(to, reinterpret_cast<const char*>(&word) + skip, part);
-            offset += part;
+    // Bytes [offset, offset + size) of a tensor.
+    void fill(const Tensor& t, uint64_t offset, char* to, size_t size) const {
+        const std::vector<uint64_t>& words = blocks_[t.block].words;
+        const char* bytes = reinterpret_cast<const char*>(words.data());
+        const uint64_t period = words.size() * 8;
+        for (uint64_t at = (t.phase + offset) % period; size; at = 0) {
+            const size_t part = static_cast<size_t>(std::min<uint64_t>(size, period - at));
+            std::memcpy(to, bytes + at, part);
             to += part;
             size -= part;
         }
     }
-    static uint64_t word_of(const Tensor& t, uint64_t index) {
-        const uint64_t random = mix(t.start + index);
-        switch (t.fill) {
-            case Fill::Codes:
-                return random;
-            case Fill::Zeros:
-                return 0x7777777777777777u;  // 8, as the format stores it
-            case Fill::Scales:
-                return repeat(t.pattern) + (random & repeat(0x7f));
-            case Fill::Groups:
-                return (2 * index / kGroup) | ((2 * index + 1) / kGroup) << 32;
-            case Fill::Ones:
-                return repeat(0x3c00);
-            default:
-                return (random & repeat(0x83ff)) | repeat(t.pattern << 10);
-        }
-    }
 
     Shape shape_;
+    Recipe recipe_;
+    std::vector<Block> blocks_;
     std::vector<Tensor> tensors_;
     std::string header_, config_;
-    uint64_t data_bytes_ = 0, bytes_per_token_ = 0, parameters_ = 0;
+    uint64_t data_bytes_ = 0, bytes_per_token_ = 0, zero_bytes_ = 0, parameters_ = 0;
 };
 
 }  // namespace bench
