@@ -7,19 +7,19 @@
 namespace pith::cuda {
 
 // What a driver of CUDA 12.0 and newer exports. A member is named as its function is, without "cu".
-#define PITH_CUDA_FUNCTIONS(X)                                                                                                            \
-    X(Init)                                                                                                                               \
-    X(DriverGetVersion) X(GetErrorName) X(DeviceGetCount) X(DeviceGet) X(DeviceGetName) X(DeviceGetAttribute) X(DeviceGetUuid)            \
-        X(DeviceTotalMem) X(DevicePrimaryCtxRetain) X(DevicePrimaryCtxRelease) X(CtxPushCurrent) X(CtxPopCurrent) X(CtxGetCurrent)        \
-            X(CtxSetCurrent) X(CtxGetDevice) X(CtxGetStreamPriorityRange) X(MemGetInfo) X(MemAlloc) X(MemFree) X(MemHostAlloc)            \
-                X(MemFreeHost) X(MemHostGetDevicePointer) X(MemcpyHtoDAsync) X(MemcpyDtoHAsync) X(MemcpyDtoDAsync) X(MemsetD8Async)       \
-                    X(MemsetD32Async) X(StreamCreateWithPriority) X(StreamDestroy) X(StreamSynchronize) X(StreamQuery) X(StreamWaitEvent) \
-                        X(StreamGetCtx) X(EventCreate) X(EventDestroy) X(EventRecord) X(EventQuery) X(EventSynchronize)                   \
-                            X(EventElapsedTime) X(LibraryLoadData) X(LibraryUnload) X(LibraryGetKernel) X(KernelGetFunction)              \
-                                X(FuncGetAttribute) X(FuncSetAttribute) X(LaunchKernelEx) X(OccupancyMaxActiveBlocksPerMultiprocessor)    \
-                                    X(StreamBeginCapture) X(StreamEndCapture) X(GraphInstantiate) X(GraphLaunch) X(GraphUpload)           \
-                                        X(GraphExecUpdate) X(GraphExecDestroy) X(GraphDestroy) X(GraphGetNodes)                           \
-                                            X(GraphKernelNodeGetParams) X(GraphExecKernelNodeSetParams)
+// clang-format off
+#define PITH_CUDA_FUNCTIONS(X) \
+    X(Init) X(DriverGetVersion) X(GetErrorName) X(DeviceGetCount) X(DeviceGet) X(DeviceGetName) X(DeviceGetAttribute) X(DeviceGetUuid) \
+    X(DeviceTotalMem) X(DevicePrimaryCtxRetain) X(DevicePrimaryCtxRelease) X(CtxPushCurrent) X(CtxPopCurrent) X(CtxGetCurrent) \
+    X(CtxSetCurrent) X(CtxGetDevice) X(CtxGetStreamPriorityRange) X(MemGetInfo) X(MemAlloc) X(MemFree) X(MemHostAlloc) X(MemFreeHost) \
+    X(MemHostGetDevicePointer) X(MemcpyHtoDAsync) X(MemcpyDtoHAsync) X(MemcpyDtoDAsync) X(MemsetD8Async) X(MemsetD32Async) \
+    X(StreamCreateWithPriority) X(StreamDestroy) X(StreamSynchronize) X(StreamQuery) X(StreamWaitEvent) X(StreamGetCtx) X(EventCreate) \
+    X(EventDestroy) X(EventRecord) X(EventQuery) X(EventSynchronize) X(EventElapsedTime) X(LibraryLoadData) X(LibraryUnload) \
+    X(LibraryGetKernel) X(KernelGetFunction) X(FuncGetAttribute) X(FuncSetAttribute) X(LaunchKernelEx) \
+    X(OccupancyMaxActiveBlocksPerMultiprocessor) X(StreamBeginCapture) X(StreamEndCapture) X(GraphInstantiate) X(GraphLaunch) \
+    X(GraphUpload) X(GraphExecUpdate) X(GraphExecDestroy) X(GraphDestroy) X(GraphGetNodes) X(GraphKernelNodeGetParams) \
+    X(GraphExecKernelNodeSetParams)
+// clang-format on
 // NULL where a driver lacks them.
 #define PITH_CUDA_OPTIONAL_FUNCTIONS(X) X(TensorMapEncodeTiled) X(OccupancyMaxActiveClusters)
 
