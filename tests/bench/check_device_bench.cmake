@@ -7,7 +7,11 @@ function(run result output)
   if(NOT code EQUAL result)
     message(FATAL_ERROR "pith_bench ${ARGN}: ended with ${code}, expected ${result}: ${error}\n${out}")
   endif()
-  set(${output} "${out}${error}" PARENT_SCOPE)
+  if(code EQUAL 0)
+    set(${output} "${out}" PARENT_SCOPE)
+  else()
+    set(${output} "${error}" PARENT_SCOPE)
+  endif()
 endfunction()
 
 # Every timing of the JSON is finite and positive.

@@ -13,6 +13,8 @@ namespace {
 
 constexpr uint64_t kReadBytes = uint64_t{1} << 30;
 
+double mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
 // The ceilings of this run, each measured when it is first asked for.
 class Yardsticks {
 public:
@@ -59,7 +61,7 @@ private:
 class Bench {
 public:
     Bench(const DeviceOptions& options, const pith_device_info& device, Report& report)
-        : o_(options), report_(report), yardsticks_((note_device(device, report), device), options, report) {}
+        : o_(options), report_(report), yardsticks_(device, options, report) {}
 
     // One model, as the options say.
     void one() {
@@ -117,10 +119,6 @@ private:
         void reset() { model.reset(); }
     };
 
-    static void note_device(const pith_device_info& device, Report& report) {
-        report.note("%s, %.0f MiB free of %.0f", device.name, mib(device.memory_free), mib(device.memory_total));
-    }
-    static double mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
     bool wanted(const char* part, bool usual) const {
         return o_.measure.empty() ? usual : std::find(o_.measure.begin(), o_.measure.end(), part) != o_.measure.end();
     }
@@ -175,13 +173,15 @@ private:
         report_.timing(model.name, "step of " + std::to_string(rows) + " rows", t, yardsticks_.share_of_read(t));
         return t;
     }
-    // Returns the share of cuBLASLt's rate.
-    double prefill(Loaded& model, uint32_t tokens) {
+    struct Prefill {
+        double ms = 0, share = 0;  // of cuBLASLt's rate
+    };
+    Prefill prefill(Loaded& model, uint32_t tokens) {
         const Timing t = model->prefill(way(), tokens, o_.repeat);
         const double ceiling = yardsticks_.gemm(model.shape(), tokens);
         const double share = ceiling ? t.tflop_per_s() / ceiling : 0;
         report_.timing(model.name, "prompt of " + std::to_string(tokens), t, share);
-        return share;
+        return {t.ms, share};
     }
     // What a layer takes beyond reading its bytes, from a model of one layer and a `whole` one.
     double overhead(const std::string& name, ModelSpec spec, const Timing& whole) {
@@ -230,7 +230,8 @@ private:
         report_.target("own device memory, 33b, 2,048 tokens", "MiB", mib(model->info().device_bytes + model->session_bytes()), 19800,
                        19800, true);
         note_memory(model);
-        const Timing late = decode(model, "decode at " + std::to_string(o_.position), way(), prompt_of(o_.position));
+        const uint32_t position = prompt_of(1920);
+        const Timing late = decode(model, "decode at " + std::to_string(position), way(), position);
         report_.target("decode at position 1,920, 33b: share of read bandwidth", "%", 100 * yardsticks_.share_of_read(late), 86, 90);
         std::map<uint32_t, double> shares;
         for (const uint32_t rows : {2u, 4u, 8u, 16u, 32u, 64u}) shares[rows] = yardsticks_.share_of_read(step(model, rows));
@@ -238,7 +239,7 @@ private:
         report_.target("step of 16 rows", "%", 100 * shares[16], 72, 80);
         report_.target("step of 32 rows", "%", 100 * shares[32], 65, 73);
         prefill_33b_ = prefill(model, prompt_of(1920));
-        report_.target("prompt of 1,920, 33b: share of cuBLASLt", "%", 100 * prefill_33b_, 80, 88);
+        report_.target("prompt of 1,920, 33b: share of cuBLASLt", "%", 100 * prefill_33b_.share, 80, 88);
         const Shape& s = model.shape();
         const uint64_t matrix = s.hidden * s.ffn / 2 + s.hidden * s.ffn / 128 * 2;
         const double alone = yardsticks_.read_of(matrix);
@@ -248,10 +249,18 @@ private:
         model.reset();
         report_.target("fixed overhead a layer, 33b (60 layers and 1)", "us", overhead("33b", spec, whole_33b_), 10, 6, true);
     }
+    // The suite's parts that compare with the plain 33b, when that was left out.
+    void need_33b() {
+        if (whole_33b_.ms) return;
+        Loaded model = load("33b", spec_of("33b"));
+        whole_33b_ = decode(model);
+        prefill_33b_ = prefill(model, prompt_of(1920));
+    }
     void suite_act_order() {
+        need_33b();
         Loaded model = load("33b act-order", spec_of("33b", {128, false, true}));
         const Timing t = decode(model);
-        report_.target("act-order against none, 33b", "%", whole_33b_.ms ? 100 * whole_33b_.ms / t.ms : 0, 95, 97);
+        report_.target("act-order against none, 33b", "%", 100 * whole_33b_.ms / t.ms, 95, 97);
         prefill(model, prompt_of(1920));
     }
     void suite_g32() {
@@ -280,7 +289,7 @@ private:
         const Timing t = decode_all(model);
         target_decode("8b", t, 80, 85);
         target_cpu("8b", t);
-        report_.target("prompt of 8,192, 8b: share of cuBLASLt", "%", 100 * prefill(model, prompt_of(8192)), 70, 80);
+        report_.target("prompt of 8,192, 8b: share of cuBLASLt", "%", 100 * prefill(model, prompt_of(8192)).share, 70, 80);
         note_memory(model);
     }
     void suite_05b() {
@@ -295,13 +304,14 @@ private:
         note_memory(model);
     }
     void suite_small() {
+        need_33b();
         ModelSpec spec = spec_of("33b");
         spec.small_shared = true;
         Loaded model = load("33b small", spec);
         const Timing t = decode(model);
-        report_.target("small shared memory, 33b: decode against normal", "%", whole_33b_.ms ? 100 * whole_33b_.ms / t.ms : 0, 80, 80);
-        const double share = prefill(model, prompt_of(1920));
-        report_.target("small shared memory, 33b: prompt against normal", "%", prefill_33b_ ? 100 * share / prefill_33b_ : 0, 50, 50);
+        report_.target("small shared memory, 33b: decode against normal", "%", 100 * whole_33b_.ms / t.ms, 80, 80);
+        report_.target("small shared memory, 33b: prompt against normal", "%", 100 * prefill_33b_.ms / prefill(model, prompt_of(1920)).ms,
+                       50, 50);
     }
     void suite_generic() {
         if (o_.generic_plugin.empty()) return report_.note("\ngeneric path: not measured, --generic-plugin names no plug-in");
@@ -309,14 +319,14 @@ private:
         spec.plugin = o_.generic_plugin;
         Loaded model = load("33b generic", spec);
         report_.target("generic path, 33b: decode, share of read bandwidth", "%", 100 * yardsticks_.share_of_read(decode(model)), 80, 80);
-        report_.target("generic path, 33b: prompt of 1,920, share of cuBLASLt", "%", 100 * prefill(model, prompt_of(1920)), 50, 50);
+        report_.target("generic path, 33b: prompt of 1,920, share of cuBLASLt", "%", 100 * prefill(model, prompt_of(1920)).share, 50, 50);
     }
 
     const DeviceOptions& o_;
     Report& report_;
     Yardsticks yardsticks_;
     Timing whole_33b_;
-    double prefill_33b_ = 0;
+    Prefill prefill_33b_;
 };
 
 }  // namespace
@@ -340,6 +350,7 @@ int run_device_bench(const DeviceOptions& options) {
             std::fprintf(stderr, "pith_bench: SKIPPED: %s finds no GPU here, so nothing was measured\n", options.plugin.c_str());
             return kSkipped;
         }
+        report.note("%s, %.0f MiB free of %.0f", device.name, mib(device.memory_free), mib(device.memory_total));
         Bench bench(options, device, report);
         options.suite ? bench.suite() : bench.one();
     } catch (const std::runtime_error& failure) {

@@ -10,7 +10,8 @@ namespace bench {
 
 class Report {
 public:
-    explicit Report(bool json) : json_(json) {}
+    // With `json` that goes to the standard output, and the text to the error output: what a run that is stopped has measured is not lost.
+    explicit Report(bool json) : json_(json), out_(json ? stderr : stdout) {}
 
     // A remark on its own line: device, memory, ceilings.
     __attribute__((format(printf, 2, 3))) void note(const char* format, ...) {
@@ -20,21 +21,20 @@ public:
         vsnprintf(text, sizeof text, format, arguments);
         va_end(arguments);
         notes_.push_back(text);
-        if (!json_) std::printf("%s\n", text);
+        std::fprintf(out_, "%s\n", text);
         headed_ = false;
-        std::fflush(stdout);
+        std::fflush(out_);
     }
     // `ratio` is to the ceiling; 0: there is none.
     void timing(const std::string& model, const std::string& what, const Timing& t, double ratio) {
         lines_.push_back({model, what, t, ratio});
-        if (json_) return;
         if (!headed_)
-            std::printf("%-14s %-34s %9s %10s %8s %8s %8s %9s %7s\n", "", "", "ms", "tokens/s", "GB/s", "TFLOP/s", "ceiling", "CPU ms",
-                        "core");
+            std::fprintf(out_, "%-14s %-34s %9s %10s %8s %8s %8s %9s %7s\n", "", "", "ms", "tokens/s", "GB/s", "TFLOP/s", "ceiling",
+                         "CPU ms", "core");
         headed_ = true;
-        std::printf("%-14s %-34s %9.3f %10.2f %8.1f %8.2f %8s %9.4f %7s\n", model.c_str(), what.c_str(), t.ms, t.tokens_per_s(),
-                    t.gb_per_s(), t.tflop_per_s(), percent(ratio).c_str(), t.cpu_ms, percent(t.core_share()).c_str());
-        std::fflush(stdout);
+        std::fprintf(out_, "%-14s %-34s %9.3f %10.2f %8.1f %8.2f %8s %9.4f %7s\n", model.c_str(), what.c_str(), t.ms, t.tokens_per_s(),
+                     t.gb_per_s(), t.tflop_per_s(), percent(ratio).c_str(), t.cpu_ms, percent(t.core_share()).c_str());
+        std::fflush(out_);
     }
     // What is to be reached. `value` 0: not measured. Shares are given and printed in percent.
     void target(const std::string& what, const char* unit, double value, double must, double goal, bool at_most = false) {
@@ -46,7 +46,10 @@ public:
     }
     size_t failures() const { return failures_; }
 
-    void finish() const { json_ ? print_json() : print_targets(); }
+    void finish() const {
+        print_targets();
+        if (json_) print_json();
+    }
 
 private:
     struct Line {
@@ -77,10 +80,10 @@ private:
 
     void print_targets() const {
         if (targets_.empty()) return;
-        std::printf("\n%-64s %10s %9s %9s\n", "", "measured", "must", "goal");
+        std::fprintf(out_, "\n%-64s %10s %9s %9s\n", "", "measured", "must", "goal");
         for (const Target& t : targets_)
-            std::printf("%-64s %10.1f %s%7.0f %s%7.0f  %-4s %s\n", t.what.c_str(), t.value, t.at_most ? "<=" : ">=", t.must,
-                        t.at_most ? "<=" : ">=", t.goal, t.unit.c_str(), t.verdict());
+            std::fprintf(out_, "%-64s %10.1f %s%7.0f %s%7.0f  %-4s %s\n", t.what.c_str(), t.value, t.at_most ? "<=" : ">=", t.must,
+                         t.at_most ? "<=" : ">=", t.goal, t.unit.c_str(), t.verdict());
     }
     void print_json() const {
         std::printf("{\n  \"notes\": [");
@@ -106,6 +109,7 @@ private:
     }
 
     bool json_, headed_ = false;
+    std::FILE* out_;
     size_t failures_ = 0;
     std::vector<std::string> notes_;
     std::vector<Line> lines_;

@@ -196,7 +196,7 @@ private:
     }
     void write_config(uint64_t context) {
         const auto field = [&](const char* name, uint64_t value) {
-            config_ += "\"" + std::string(name) + "\":" + std::to_string(value) + ",";
+            config_.append("\"").append(name).append("\":").append(std::to_string(value)).append(",");
         };
         config_ = "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_act\":\"silu\",";
         field("hidden_size", shape_.hidden);
