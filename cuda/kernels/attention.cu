@@ -152,10 +152,11 @@ __device__ __forceinline__ void attend(const AttentionParams& p) {
     extern __shared__ __align__(128) uint8_t shared[];
     constexpr uint32_t kThreads = kRowWarps * kKeyWarps * 32, kRows = kRowWarps * 16, kCount = kKeys / kKeyWarps;
     constexpr uint32_t kTileBytes = kKeys * kWidth * 2;
-    griddep_wait();
-    griddep_launch();
     const Tile t = find_tile(p, kRows, kKeys);
-    if (!t.valid) return;
+    if (!t.valid) {
+        griddep_wait();
+        return;
+    }
     const uint32_t warp = threadIdx.x / 32, warp_row = warp / kKeyWarps * 16, key_row = warp % kKeyWarps * kCount;
     const uint16_t *k = p.k + uint64_t{t.kv_head} * p.capacity * p.head_dim, *v = p.v + uint64_t{t.kv_head} * p.capacity * p.head_dim;
     const uint32_t base = shared_address(shared);
@@ -167,8 +168,18 @@ __device__ __forceinline__ void attend(const AttentionParams& p) {
         }
         cp_async_commit();
     };
+    // What earlier forwards wrote is there already; the new tokens' keys come with the kernel before this one.
+    const uint32_t old = t.first / kKeys;
 #pragma unroll
-    for (int i = 0; i < kStages - 1; i++) load(t.key_begin + i, i);
+    for (int i = 0; i < kStages - 1; i++) {
+        if (t.key_begin + i < old) load(t.key_begin + i, i);
+    }
+    griddep_wait();
+    griddep_launch();
+#pragma unroll
+    for (int i = 0; i < kStages - 1; i++) {
+        if (t.key_begin + i >= old) load(t.key_begin + i, i);
+    }
     uint32_t q[kWidth / 16][4];
     load_queries<kWidth>(p, t, warp_row, q);
     Sums<kWidth> sums = {};
@@ -254,7 +265,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_combine(AttentionPar
 
 #define PITH_ATTENTION(name, width, row_warps, key_warps, keys, stages)                                       \
     static_assert(attention_key_warps(row_warps * 16, keys) == key_warps && attention_stages(row_warps * 16, width) == stages, "the plan's"); \
-    extern "C" __global__ void __launch_bounds__((row_warps) * (key_warps) * 32, row_warps == 4 && width <= 128 ? 3 : 1) name(AttentionParams p) { \
+    extern "C" __global__ void __launch_bounds__((row_warps) * (key_warps) * 32, row_warps == 4 && width <= 128 ? 3 : width == 64 ? 2 : 1) name(AttentionParams p) { \
         attend<width, row_warps, key_warps, keys, stages>(p);                                              \
     }
 #define PITH_ATTENTION_WIDTH(width, suffix, small, keys, stages)                                        \

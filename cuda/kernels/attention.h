@@ -1,5 +1,6 @@
 // Causal attention of two and more tokens of one sequence over a layer's cache, which holds their keys and values already (rope_store):
-// parameters and launch shapes; included by the host and by nvcc.
+// parameters and launch shapes; included by the host and by nvcc. With programmatic dependence they read *first, *count and what earlier
+// forwards wrote into the cache before the kernel before them ends: that one must let its dependents start after its own wait only.
 //
 // A row is a query: (token, head of a group of heads that share keys and values), numbered token * group + head, so that few tokens still
 // fill a tensor-core tile. A block takes a tile of rows of one kv head and the keys that they see, or one of `splits` parts of those keys;
@@ -116,11 +117,6 @@ struct WideAttentionMap {
 };
 inline WideAttentionMap wide_attention_map(uint32_t head_dim, uint64_t cache_rows) { return {{head_dim, cache_rows}, uint64_t{head_dim} * 2, {64, kWideKeys}}; }
 
-// Whether they serve: also cache_rows < 2^31. Fewer rows are faster the other way.
-inline bool wide_attention_serves(uint32_t tokens, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
-    return head_dim <= 128 && tokens * (heads / kv_heads) > 256;
-}
-
 inline AttentionPlan wide_attention_plan(uint32_t tokens, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
     AttentionPlan p{};
     p.rows = kWideRows, p.keys = kWideKeys, p.threads = kWideThreads;
@@ -130,6 +126,11 @@ inline AttentionPlan wide_attention_plan(uint32_t tokens, uint32_t heads, uint32
     p.splits = 1;
     p.grid_x = p.tiles * kv_heads, p.grid_y = 1;
     return p;
+}
+
+// Whether they serve (besides, cache_rows is below 2^31), and there are rows enough to keep the device busy without splits.
+inline bool wide_attention_serves(uint32_t tokens, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t multiprocessors) {
+    return head_dim <= 128 && tokens * (heads / kv_heads) > 128 && wide_attention_plan(tokens, heads, kv_heads, head_dim).grid_x * 2 >= multiprocessors;
 }
 
 }  // namespace pith::cuda
