@@ -21,13 +21,16 @@ class Decoder {
     }
 
     __device__ __forceinline__ void run() {
+#pragma unroll 1
         for (uint32_t i = 0; i < p.slots; i++) stream.feeder.issue(stream.ring);
         embed();
+#pragma unroll 1
         for (uint32_t l = 0; l < 2 && l < p.layer_count; l++) copy_layer(mem.layers + l, p.layers + l);
         barrier.arrive();
         barrier.wait();
         stream.feeder.layers_here = mem.layers;
         stream.feeder.resident = min(2u, p.layer_count);
+#pragma unroll 1
         for (uint32_t l = 0; l < p.layer_count; l++) {
             const DecodeLayer& layer = mem.layers[l % 2];
             project(layer, l);
@@ -40,9 +43,11 @@ class Decoder {
             } else {
                 attend<8>(p, layer, mem, at, position, stream);
             }
+            trace();
             barrier.arrive();
             barrier.wait();
             stage_copy(halves_at(p.at_attention), p.heads * p.head_dim, mem);
+            trace();
             run_job<small>(layer.jobs[kJobO], rows_target(kJobO), mem, at, stream);
             gate_up(layer);
             down(layer);
@@ -67,13 +72,15 @@ class Decoder {
         const uint32_t token = *p.token, begin = at.sm * p.hidden / at.sms, end = (at.sm + 1) * p.hidden / at.sms;
         const half* row = reinterpret_cast<const half*>(p.embedding) + static_cast<uint64_t>(token) * p.hidden;
         const float scale = p.embedding_scale ? p.embedding_scale[token] : 1.0f;
+#pragma unroll 1
         for (uint32_t i = begin + threadIdx.x; i < end; i += blockDim.x) x[0][i] = __half2float(row[i]) * scale;
     }
 
     // Jobs [from, to) of a layer, which read rmsnorm(x + y). The last of the blocks' sums y is awaited if plan.meet.
-    __device__ __forceinline__ void normed_jobs(const DecodeLayer& layer, uint32_t from, uint32_t to, NormPlan plan, const Rows& y, bool gate_up) {
+    __device__ __noinline__ void normed_jobs(const DecodeLayer& layer, uint32_t from, uint32_t to, NormPlan plan, const Rows& y, bool gate_up) {
         if (plan.next) stream.feeder.resident++;  // true once all have met
         bool staged = false;
+#pragma unroll 1
         for (uint32_t i = from; i < to; i++) {
             const DecodeJob& j = layer.jobs[i];
             if (!j.matrix.data) continue;
@@ -112,6 +119,7 @@ class Decoder {
             stage_copy(halves_at(p.at_hidden), p.intermediate, mem);
             stage_shared_tiles(p, gate, j.inverse, mem, at);
         }
+        trace();
         run_job<small>(j, rows_target(kJobDown), mem, at, stream);
     }
 
@@ -126,9 +134,12 @@ class Decoder {
         const Rows logits(p.head, nullptr, parts_of(p, kDecodeJobs, at), at.sms);
         const uint32_t begin = share_begin(logits.units, at.sm, at.sms), end = share_begin(logits.units, at.sm + 1, at.sms);
         if (begin == end || threadIdx.x >= 16) return;
-        const uint32_t tile = (end - 1) / logits.per_tile, row = tile * 16 + threadIdx.x;
+        const uint32_t tile = divide(end - 1, logits.per_tile), row = tile * 16 + threadIdx.x;
         if (tile * logits.per_tile < begin || (tile + 1) * logits.per_tile <= end || row >= p.vocab) return;
-        p.logits[row] = logits.add_parts(logits.owners(tile), threadIdx.x);
+        const uint32_t owners = logits.owners(tile);
+        float v = load_coherent(logits.first_part(owners, row));
+        logits.add_parts(v, owners, row);
+        p.logits[row] = v;
     }
 };
 
@@ -165,6 +176,10 @@ __device__ __forceinline__ void decode(const DecodeParams& p) {
         mem.rotation[i] = c * p.rope_scale;
         mem.rotation[p.head_dim / 2 + i] = s * p.rope_scale;
     }
+#ifdef PITH_TRACE
+    if (threadIdx.x == 0) trace_count() = 0;
+    __syncthreads();
+#endif
     Decoder<small>(p, at, mem, position, shared_address(shared)).run();
 }
 

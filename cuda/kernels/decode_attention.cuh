@@ -54,8 +54,9 @@ class Attention {
 
     __device__ __forceinline__ void run(const DecodeLayer& layer, Ring& ring, Feeder& feeder) {
         const KvCut cut(p, at, layer.window, position);
+#pragma unroll 1
         for (uint32_t unit = cut.begin; unit < cut.end;) {
-            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head), n = stop - unit;
+            const uint32_t head = divide(unit, cut.per_head), head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head), n = stop - unit;
             stage(layer, head, unit == head_unit);
             uint32_t from = unit + warp_begin(n, at.warp, at.warps);
             const uint32_t end = unit + warp_begin(n, at.warp + 1, at.warps);
@@ -65,6 +66,7 @@ class Attention {
                 see_new(state);
                 from++;
             }
+#pragma unroll 1
             for (; from < end; from++) {
                 const uint32_t first = cut.first + (from - head_unit - 1) * p.kv_unit;
                 see_cached(state, min(p.kv_unit, position - first), ring, feeder);
@@ -84,18 +86,24 @@ class Attention {
     float *query, *new_key, *new_value, *scratch;
 
     // Query heads of this block of heads, and the first of them.
-    __device__ __forceinline__ uint32_t first_head(uint32_t head) const { return head / p.head_blocks * (p.heads / p.kv_heads) + head % p.head_blocks * rows; }
-    __device__ __forceinline__ uint32_t head_count(uint32_t head) const { return min(rows, p.heads / p.kv_heads - head % p.head_blocks * rows); }
+    __device__ __forceinline__ uint32_t first_head(uint32_t head) const {
+        const uint32_t kv = divide(head, p.head_blocks);
+        return kv * divide(p.heads, p.kv_heads) + (head - kv * p.head_blocks) * rows;
+    }
+    __device__ __forceinline__ uint32_t head_count(uint32_t head) const {
+        return min(rows, divide(p.heads, p.kv_heads) - (head - divide(head, p.head_blocks) * p.head_blocks) * rows);
+    }
 
     // Queries (rotated, scaled) and, for the block that has the new position, its key and value, which also go to the cache.
     __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t head, bool with_new) {
-        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = head / p.head_blocks;
+        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = divide(head, p.head_blocks);
         const Rows q = rows_of(p, layer, layer.q_job, at), k = rows_of(p, layer, layer.k_job, at), v = rows_of(p, layer, layer.v_job, at);
         const float scale = p.attention_scale * 1.44269504088896f;  // softmax is in powers of two
         const uint64_t cache = (static_cast<uint64_t>(kv) * p.kv_positions + position) * d;
-        const bool keep = with_new && head % p.head_blocks == 0;
+        const bool keep = with_new && head == kv * p.head_blocks;
+#pragma unroll 1
         for (uint32_t n = threadIdx.x; n < (rows + (with_new ? 2 : 0)) * half_dim; n += blockDim.x) {
-            const uint32_t row = n / half_dim, i = n % half_dim;
+            const uint32_t row = divide(n, half_dim), i = n - row * half_dim;
             const float c = mem.rotation[i], s = mem.rotation[half_dim + i];
             if (row < rows) {
                 float a = 0, b = 0;
@@ -127,6 +135,7 @@ class Attention {
     }
 
     __device__ __forceinline__ float sum_lanes(float v) const {
+#pragma unroll 1
         for (uint32_t m = lanes / 2; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
         return v;
     }
@@ -181,6 +190,7 @@ class Attention {
         ring.wait_two();
         const uint32_t group = at.lane / lanes, at_once = 32 / lanes;
         const bool active = element < d;
+#pragma unroll 1
         for (uint32_t first = group; first - group < n; first += kMany * at_once) {
             float s[rows][kMany];
 #pragma unroll
@@ -214,12 +224,13 @@ class Attention {
         __syncwarp();
         ring.used();
         ring.used();
-        feeder.issue(ring);
-        feeder.issue(ring);
+#pragma unroll 1
+        for (uint32_t i = 0; i < 2; i++) feeder.issue(ring);
     }
 
     // One state of the warp's groups of lanes; all groups end with the same.
     __device__ __forceinline__ void merge_lanes(SoftmaxState<rows>& state) const {
+#pragma unroll 1
         for (uint32_t m = lanes; m < 32; m *= 2) {
 #pragma unroll
             for (uint32_t h = 0; h < rows; h++) {
@@ -244,9 +255,10 @@ class Attention {
     __device__ __forceinline__ void combine(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t unit, uint32_t stop,
                                             const SoftmaxState<rows>& state) const {
         const uint32_t count = head_count(head), line = d + 2;
-        const uint32_t room = (p.input_bytes / 4 - (rows + 2) * d) / (at.warps * line), at_a_time = min(rows, room);
+        const uint32_t room = divide(p.input_bytes / 4 - (rows + 2) * d, at.warps * line), at_a_time = min(rows, room);
         const bool begins = unit == head * cut.per_head, whole = begins && stop == (head + 1) * cut.per_head;
         float* partial = reinterpret_cast<float*>(mem.work + p.at_partials) + (at.sm * 2 + (begins ? 1 : 0)) * rows * line;
+#pragma unroll 1
         for (uint32_t h0 = 0; h0 < count; h0 += at_a_time) {
             __syncthreads();
 #pragma unroll
@@ -260,10 +272,13 @@ class Attention {
             }
             __syncthreads();
             const uint32_t now = min(at_a_time, count - h0);
+#pragma unroll 1
             for (uint32_t n = threadIdx.x; n < now * d; n += blockDim.x) {
-                const uint32_t h = n / d, e = n % d;
+                const uint32_t h = divide(n, d), e = n - h * d;
                 float largest = kLowest, sum = 0, out = 0;
+#pragma unroll 4
                 for (uint32_t w = 0; w < at.warps; w++) largest = fmaxf(largest, scratch[(w * at_a_time + h) * line]);
+#pragma unroll 4
                 for (uint32_t w = 0; w < at.warps; w++) {
                     const float* from = scratch + (w * at_a_time + h) * line;
                     const float weight = exp2f(from[0] - largest);
@@ -292,10 +307,8 @@ class Attention {
     __device__ __forceinline__ void combine_blocks(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t count) const {
         uint32_t* counter = reinterpret_cast<uint32_t*>(mem.work + p.at_counters + 256) + head;
         const uint32_t first = owner_of(head * cut.per_head, cut.units, at.sms), last = owner_of((head + 1) * cut.per_head - 1, cut.units, at.sms);
-        uint32_t blocks = 0;
-        for (uint32_t s = first; s <= last; s++) blocks += !is_empty(cut, s);
         if (threadIdx.x == 0) {
-            const bool is_last = add_acquire_release(counter, 1) + 1 == blocks;
+            const bool is_last = add_acquire_release(counter, 1) == last - first;
             if (is_last) *counter = 0;
             mem.flags[0] = is_last;
         }
@@ -305,11 +318,12 @@ class Attention {
         if (!is_last) return;
         const uint32_t line = d + 2;
         const float* partials = reinterpret_cast<const float*>(mem.work + p.at_partials);
+#pragma unroll 1
         for (uint32_t n = threadIdx.x; n < count * d; n += blockDim.x) {
-            const uint32_t h = n / d, e = n % d;
+            const uint32_t h = divide(n, d), e = n - h * d;
             float largest = kLowest, sum = 0, out = 0;
+#pragma unroll 2
             for (uint32_t s = first; s <= last; s++) {
-                if (is_empty(cut, s)) continue;
                 const float* from = partials + ((s * 2 + (s == first ? 1 : 0)) * rows + h) * line;
                 const float their = load_coherent(from), their_sum = load_coherent(from + 1), their_out = load_coherent(from + 2 + e);
                 const float both = fmaxf(largest, their), shrink = exp2f(largest - both), weight = exp2f(their - both);
@@ -319,9 +333,6 @@ class Attention {
             }
             put(layer, (first_head(head) + h) * d + e, out / sum);
         }
-    }
-    __device__ __forceinline__ bool is_empty(const KvCut& cut, uint32_t s) const {
-        return cut.units < at.sms && share_begin(cut.units, s, at.sms) == share_begin(cut.units, s + 1, at.sms);
     }
 };
 

@@ -12,11 +12,12 @@ class Barrier {
         if (threadIdx.x == 0) target = *static_cast<volatile unsigned long long*>(counter) / blocks * blocks;
     }
     // What this block wrote before is seen by whom wait() lets go.
-    __device__ __forceinline__ void arrive() {
+    __device__ __noinline__ void arrive() {
         __syncthreads();
         if (threadIdx.x == 0) add_release(counter, 1);
+        trace();
     }
-    __device__ __forceinline__ void wait() {
+    __device__ __noinline__ void wait() {
         if (threadIdx.x == 0) {
             target += blocks;
 #ifdef PITH_SPIN_LIMIT
@@ -28,6 +29,7 @@ class Barrier {
 #endif
         }
         __syncthreads();
+        trace();
     }
 
    private:
@@ -53,71 +55,74 @@ __device__ __forceinline__ void put_input(half* input, const uint32_t* inverse, 
 
 // Zeros from element `cols` to the end of a unit.
 __device__ __forceinline__ void clear_input_tail(half* input, uint32_t cols) {
+#pragma unroll 1
     for (uint32_t i = cols + threadIdx.x; i < (cols + 255) / 256 * 256; i += blockDim.x) input[input_slot(i)] = __ushort_as_half(0);
 }
 
 // input = halves of rmsnorm(x + y) * weight; x + y is kept in x_out. fetch() may run before the barrier that completes y.
 class NormStage {
    public:
-    __device__ __forceinline__ NormStage(const DecodeParams& params, const Place& place) : p(params), at(place) {}
+    __device__ __forceinline__ NormStage(const DecodeParams& p, const Place& place) : at(place), quads(p.hidden / 4), eps(p.rms_eps) {}
 
-    __device__ __forceinline__ void fetch(const float* the_x, const float* the_weight, const Rows* y) {
+    __device__ __forceinline__ void fetch(const float* the_x, const float* the_weight, const Rows& y, bool add) {
         x = reinterpret_cast<const float4*>(the_x);
         weight = reinterpret_cast<const float4*>(the_weight);
-        const uint32_t quads = p.hidden / 4;
 #pragma unroll
         for (uint32_t h = 0; h < kHeld; h++) {
             const uint32_t i = threadIdx.x + h * blockDim.x;
-            if (i >= quads) break;
+            if (i >= quads) continue;
             held[h] = load_coherent(x + i);
             held_weight[h] = __ldg(weight + i);
-            owners[h] = y ? y->owners(i / 4) : 0;
+            owners[h] = add ? y.owners(i / 4) : 0;
         }
     }
 
-    __device__ __forceinline__ void stage(const Rows* y, float* x_out, const uint32_t* inverse, const Memory& mem) {
-        const uint32_t quads = p.hidden / 4;
-        float squares = 0;
-#pragma unroll
-        for (uint32_t h = 0; h < kHeld; h++) {
-            const uint32_t i = threadIdx.x + h * blockDim.x;
-            if (i >= quads) break;
-            if (y) add(held[h], *y, owners[h], i);
-        }
+    __device__ __forceinline__ void stage(const Rows& y, bool add, float* x_out, const uint32_t* inverse, const Memory& mem) {
         const uint32_t mine = at.sm * quads / at.sms, mine_end = (at.sm + 1) * quads / at.sms;
+        float squares = 0;
+        float4 first[kHeld] = {};
 #pragma unroll
         for (uint32_t h = 0; h < kHeld; h++) {
             const uint32_t i = threadIdx.x + h * blockDim.x;
-            if (i >= quads) break;
+            if (add && i < quads) first[h] = load_coherent(reinterpret_cast<const float4*>(y.first_part(owners[h], 4 * i)));
+        }
+#pragma unroll
+        for (uint32_t h = 0; h < kHeld; h++) {
+            const uint32_t i = threadIdx.x + h * blockDim.x;
+            if (i >= quads) continue;
+            if (add) {
+                held[h] += first[h];
+                y.add_parts(held[h], owners[h], 4 * i);
+            }
             squares += square(held[h]);
             if (i >= mine && i < mine_end) reinterpret_cast<float4*>(x_out)[i] = held[h];
         }
+#pragma unroll 1
         for (uint32_t i = threadIdx.x + kHeld * blockDim.x; i < quads; i += blockDim.x) {
-            const float4 v = again(y, i);
+            const float4 v = again(y, add, i);
             squares += square(v);
             if (i >= mine && i < mine_end) reinterpret_cast<float4*>(x_out)[i] = v;
         }
         squares = warp_sum(squares);
         if (at.lane == 0) mem.sums[at.warp] = squares;
         __syncthreads();
-        float total = 0;
-        for (uint32_t w = 0; w < at.warps; w++) total += mem.sums[w];
-        const float factor = rsqrtf(total / static_cast<float>(p.hidden) + p.rms_eps);
+        const float factor = rsqrtf(warp_sum(at.lane < at.warps ? mem.sums[at.lane] : 0.0f) / static_cast<float>(4 * quads) + eps);
 #pragma unroll
         for (uint32_t h = 0; h < kHeld; h++) {
             const uint32_t i = threadIdx.x + h * blockDim.x;
-            if (i >= quads) break;
-            put_input(mem.input, inverse, 4 * i, scaled(held[h], held_weight[h], factor));
+            if (i < quads) put_input(mem.input, inverse, 4 * i, scaled(held[h], held_weight[h], factor));
         }
+#pragma unroll 1
         for (uint32_t i = threadIdx.x + kHeld * blockDim.x; i < quads; i += blockDim.x)
-            put_input(mem.input, inverse, 4 * i, scaled(again(y, i), __ldg(weight + i), factor));
-        clear_input_tail(mem.input, p.hidden);
+            put_input(mem.input, inverse, 4 * i, scaled(again(y, add, i), __ldg(weight + i), factor));
+        clear_input_tail(mem.input, 4 * quads);
         __syncthreads();
     }
 
    private:
-    const DecodeParams& p;
     const Place& at;
+    const uint32_t quads;
+    const float eps;
     const float4* x;
     const float4* weight;
     float4 held[kHeld], held_weight[kHeld];
@@ -125,23 +130,18 @@ class NormStage {
 
     static __device__ __forceinline__ float square(float4 v) { return v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; }
     static __device__ __forceinline__ float4 scaled(float4 v, float4 w, float f) { return {v.x * f * w.x, v.y * f * w.y, v.z * f * w.z, v.w * f * w.w}; }
-    static __device__ __forceinline__ void add(float4& v, const Rows& y, uint32_t o, uint32_t i) {
-        if ((o & 0xffff) == o >> 16) {
-            const float4 a = load_coherent(reinterpret_cast<const float4*>(y.rows) + i);
-            v.x += a.x, v.y += a.y, v.z += a.z, v.w += a.w;
-        } else {
-            const uint32_t row = 4 * i % 16;
-            v.x += y.add_parts(o, row), v.y += y.add_parts(o, row + 1), v.z += y.add_parts(o, row + 2), v.w += y.add_parts(o, row + 3);
-        }
-    }
-    __device__ __forceinline__ float4 again(const Rows* y, uint32_t i) const {
+    __device__ __noinline__ float4 again(const Rows& y, bool add, uint32_t i) const {
         float4 v = load_coherent(x + i);
-        if (y) add(v, *y, y->owners(i / 4), i);
+        if (!add) return v;
+        const uint32_t o = y.owners(i / 4);
+        v += load_coherent(reinterpret_cast<const float4*>(y.first_part(o, 4 * i)));
+        y.add_parts(v, o, 4 * i);
         return v;
     }
 };
 
 __device__ __forceinline__ void copy_layer(DecodeLayer* to, const DecodeLayer* from) {
+#pragma unroll 1
     for (uint32_t i = threadIdx.x; i < sizeof(DecodeLayer) / 16; i += blockDim.x) reinterpret_cast<uint4*>(to)[i] = __ldg(reinterpret_cast<const uint4*>(from) + i);
 }
 
@@ -160,17 +160,17 @@ struct NormPlan {
 __device__ __noinline__ void stage_norm(const DecodeParams& p, const NormPlan plan, const Rows y, const Memory& memory, const Place& place, Barrier& barrier) {
     const Place at = place;
     const Memory mem = memory;
-    const Rows* add = plan.add ? &y : nullptr;
     NormStage norm(p, at);
     if (plan.meet) barrier.arrive();
-    norm.fetch(plan.x, plan.weight, add);
+    norm.fetch(plan.x, plan.weight, y, plan.add);
     if (plan.next) copy_layer(plan.next_to, plan.next);
     if (plan.meet) barrier.wait();
-    norm.stage(add, plan.x_out, plan.inverse, mem);
+    norm.stage(y, plan.add, plan.x_out, plan.inverse, mem);
+    trace();
 }
 
 // A vector that lies in global memory as it will be staged, with its padding.
-__device__ __forceinline__ void stage_copy(const half* from, uint32_t cols, const Memory& mem) {
+__device__ __noinline__ void stage_copy(const half* from, uint32_t cols, const Memory& mem) {
     const uint4* in = reinterpret_cast<const uint4*>(from);
     uint4* out = reinterpret_cast<uint4*>(mem.input);
     const uint32_t pieces = (cols + 255) / 256 * 32;
@@ -180,23 +180,27 @@ __device__ __forceinline__ void stage_copy(const half* from, uint32_t cols, cons
 }
 
 // silu(gate) * up of the tiles that blocks share, into the staged copy of the others.
-__device__ __forceinline__ void stage_shared_tiles(const DecodeParams& p, const Rows& y, const uint32_t* inverse, const Memory& mem, const Place& at) {
+__device__ __noinline__ void stage_shared_tiles(const DecodeParams& p, const Rows& y, const uint32_t* inverse, const Memory& mem, const Place& at) {
+#pragma unroll 1
     for (uint32_t n = threadIdx.x; n < at.sms * 8; n += blockDim.x) {
         const uint32_t s = n / 8, g = n % 8;
         if (s == 0) continue;
-        const uint32_t border = share_begin(y.units, s, at.sms), tile = border / y.per_tile, tile_begin = tile * y.per_tile;
+        const uint32_t border = share_begin(y.units, s, at.sms), tile = divide(border, y.per_tile), tile_begin = tile * y.per_tile;
         if (border >= y.units || border == tile_begin || share_begin(y.units, s - 1, at.sms) > tile_begin) continue;
         const uint32_t i = tile * 8 + g;
         if (i >= p.intermediate) continue;
         const uint32_t owners = y.owners(tile);
-        const float gate = y.add_parts(owners, g), up = y.add_parts(owners, g + 8);
+        float gate = load_coherent(y.first_part(owners, tile * 16 + g)), up = load_coherent(y.first_part(owners, tile * 16 + g + 8));
+        y.add_parts(gate, owners, g);
+        y.add_parts(up, owners, g + 8);
         mem.input[input_slot(inverse ? inverse[i] : i)] = to_half(silu(gate) * up);
     }
     __syncthreads();
 }
 
 // The same where gate and up are two matrices.
-__device__ __forceinline__ void stage_gate_up_apart(const DecodeParams& p, const Rows& gate, const Rows& up, const uint32_t* inverse, const Memory& mem) {
+__device__ __noinline__ void stage_gate_up_apart(const DecodeParams& p, const Rows& gate, const Rows& up, const uint32_t* inverse, const Memory& mem) {
+#pragma unroll 1
     for (uint32_t i = threadIdx.x; i < p.intermediate; i += blockDim.x)
         mem.input[input_slot(inverse ? inverse[i] : i)] = to_half(silu(gate.read(i)) * up.read(i));
     clear_input_tail(mem.input, p.intermediate);

@@ -183,11 +183,13 @@ __device__ __noinline__ void run_units(const DecodeJob& j, const Target& to, con
     const typename Input<small>::Address input = Input<small>::of(mem.input) + at.lane % 4 * 16, zeros = Input<small>::of(mem.zeros);
     float* own = mem.partial + at.warp * 32;
 
-    uint32_t tile = share.from / per_tile, k = share.from - tile * per_tile;
+    uint32_t tile = divide(share.from, per_tile), k = share.from - tile * per_tile;
+#pragma unroll 1
     for (uint32_t unit = share.from; unit < share.stop; tile++, k = 0) {
         const uint32_t whole_end = (tile + 1) * per_tile, segment_end = min(share.stop, whole_end);
         const bool continues = k != 0;
         float low = 0, high = 0;
+#pragma unroll 1
         for (; unit < segment_end; unit++, k++) {
             UnitWords w;
             const uint32_t groups = dense ? 0 : groups_before(min(8 * k + 8, pairs) - 1, magic) + 1 - groups_before(8 * k, magic);
@@ -218,19 +220,20 @@ __device__ __noinline__ void run_units(const DecodeJob& j, const Target& to, con
 }
 
 // The first warp of this block that has a share of a tile adds those of the warps that follow.
-__device__ __noinline__ void add_shares(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at) {
+__device__ __forceinline__ void add_shares(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at) {
     const Share share(j, at);
     if (share.from == share.stop) return;
     const uint32_t per_tile = j.per_tile, g = at.lane / 4, end = share.begin + share.n;
     const float* own = mem.partial + at.warp * 32;
 #pragma unroll 1
     for (uint32_t slot = 0; slot < 2; slot++) {
-        const uint32_t tile = slot ? (share.stop - 1) / per_tile : share.from / per_tile;
+        const uint32_t tile = divide(slot ? share.stop - 1 : share.from, per_tile);
         const uint32_t tile_begin = tile * per_tile, tile_end = tile_begin + per_tile;
         // slot 0 is a sum to be made here only if no warp of this block came before; slot 1 if the tile begins here and ends elsewhere
         const bool mine = slot ? tile_begin >= share.from && tile_end > share.stop : share.from == share.begin && tile_begin < share.from;
         if (!mine) continue;
         float low = own[slot * 16 + g], high = own[slot * 16 + g + 8];
+#pragma unroll 1
         for (uint32_t w = at.warp + 1; w < at.warps; w++) {
             const uint32_t from = share.begin + warp_begin(share.n, w, at.warps), stop = share.begin + warp_begin(share.n, w + 1, at.warps);
             if (from >= tile_end) break;
@@ -252,7 +255,7 @@ __device__ __noinline__ void add_shares(const DecodeJob& j, const Target& to, co
 // Multiplies this block's units of `j` and passes complete tiles to `to`, parts of tiles to to.parts. The whole block comes here, the input
 // staged before; at the end stragglers may still read mem.partial.
 template <bool small>
-__device__ __forceinline__ void run_job(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at, Stream& stream) {
+__device__ __noinline__ void run_job(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at, Stream& stream) {
     switch (j.kind) {
 #define PITH_FORM(form)                                                                                    \
     case kKindQ4 + 2 * form: run_units<small, kKindQ4 + 2 * form>(j, to, mem, at, stream); break;          \
@@ -265,8 +268,10 @@ __device__ __forceinline__ void run_job(const DecodeJob& j, const Target& to, co
 #undef PITH_FORM
         default: run_units<small, kKindF16>(j, to, mem, at, stream); break;
     }
+    trace();
     __syncthreads();
     add_shares(j, to, mem, at);
+    trace();
 }
 
 // ---- reading results ---------------------------------------------------------------------------------------------------------------------
@@ -285,21 +290,25 @@ struct Rows {
         const uint32_t u = tile * per_tile;
         return owner_of(u, units, sms) | owner_of(u + per_tile - 1, units, sms) << 16;
     }
-    // Sum of the parts of row `row` of a tile that blocks share.
-    __device__ __forceinline__ float add_parts(uint32_t owners, uint32_t row) const {
-        const uint32_t first = owners & 0xffff, last = owners >> 16;
-        float v = load_coherent(parts + (first * 2 + 1) * 16 + row);
-        for (uint32_t s = first + 1; s <= last; s++) {
-            if (units < sms && share_begin(units, s, sms) == share_begin(units, s + 1, sms)) continue;
-            v += load_coherent(parts + s * 2 * 16 + row);
-        }
+    // Where a row's sum is, or the first part of it, of a tile of those owners.
+    __device__ __forceinline__ const float* first_part(uint32_t owners, uint32_t row) const {
+        return (owners & 0xffff) == owners >> 16 ? rows + row : parts + ((owners & 0xffff) * 2 + 1) * 16 + row % 16;
+    }
+    // Adds the other parts, if there are any.
+    template <typename T>
+    __device__ __forceinline__ void add_parts(T& v, uint32_t owners, uint32_t row) const {
+#pragma unroll 1
+        for (uint32_t s = (owners & 0xffff) + 1; s <= owners >> 16; s++) v += load_coherent(reinterpret_cast<const T*>(parts + s * 2 * 16 + row % 16));
+    }
+    __device__ __noinline__ float read(uint32_t row) const {
+        const uint32_t o = owners(row / 16);
+        float v = load_coherent(first_part(o, row));
+        add_parts(v, o, row);
         return v;
     }
-    __device__ __forceinline__ float read(uint32_t row) const {
-        const uint32_t o = owners(row / 16);
-        return (o & 0xffff) == o >> 16 ? load_coherent(rows + row) : add_parts(o, row % 16);
-    }
 };
+
+__device__ __forceinline__ void operator+=(float4& a, float4 b) { a.x += b.x, a.y += b.y, a.z += b.z, a.w += b.w; }
 
 __device__ __forceinline__ float* sums_of(const DecodeParams& p, uint32_t job) { return reinterpret_cast<float*>(p.workspace + p.at_y[job]); }
 // The head's are those of job kDecodeJobs.

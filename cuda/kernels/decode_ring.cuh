@@ -6,17 +6,38 @@
 
 namespace pith::cuda {
 
+#ifdef PITH_TRACE
+// When block `blockIdx.x` came past: for finding out where time goes.
+__device__ long long pith_trace[256 * 2048];
+__device__ __forceinline__ uint32_t& trace_count() {
+    __shared__ uint32_t count;
+    return count;
+}
+__device__ __noinline__ void trace() {
+    if (threadIdx.x == 0) pith_trace[blockIdx.x * 2048 + (trace_count()++ & 2047)] = clock64();
+}
+#else
+__device__ __forceinline__ void trace() {}
+#endif
+
 // What every thread of the kernel knows of its place.
 struct Place {
     uint32_t sm, sms;      // blocks of the grid, one an SM
     uint32_t warp, warps, lane;
 };
 
-// Units [begin, end) of `units` that belong to block `sm`, and the block that a unit belongs to.
-__device__ __forceinline__ uint32_t share_begin(uint32_t units, uint32_t sm, uint32_t sms) { return (sm * units + sms - 1) / sms; }
-__device__ __forceinline__ uint32_t owner_of(uint32_t unit, uint32_t units, uint32_t sms) { return unit * sms / units; }
+// The kernel's speed hangs on its size: all that a layer runs must stay in the instruction cache. Hence functions that are called rather
+// than inlined, and loops that are not unrolled.
+__device__ __noinline__ uint32_t divide(uint32_t a, uint32_t b) { return a / b; }
+
+// Units [begin, end) of `units` that belong to block `sm`, and the block that a unit belongs to. Blocks that have none are the last ones.
+__device__ __forceinline__ uint32_t share_begin(uint32_t units, uint32_t sm, uint32_t sms) {
+    const uint32_t n = min(units, sms);
+    return sm >= n ? units : divide(sm * units + n - 1, n);
+}
+__device__ __forceinline__ uint32_t owner_of(uint32_t unit, uint32_t units, uint32_t sms) { return divide(unit * min(units, sms), units); }
 // Of n units of a block, where the share of a warp begins.
-__device__ __forceinline__ uint32_t warp_begin(uint32_t n, uint32_t warp, uint32_t warps) { return n * warp / warps; }
+__device__ __forceinline__ uint32_t warp_begin(uint32_t n, uint32_t warp, uint32_t warps) { return divide(n * warp, warps); }
 
 __device__ __forceinline__ uint32_t groups_before(const uint32_t pair, uint32_t magic) { return magic ? __umulhi(pair, magic) : pair; }
 
@@ -30,7 +51,7 @@ struct KvCut {
 
     __device__ __forceinline__ KvCut(const DecodeParams& p, const Place& at, uint32_t window, uint32_t position) {
         first = window && position + 1 > window ? position + 1 - window : 0;
-        per_head = 1 + (position - first + p.kv_unit - 1) / p.kv_unit;
+        per_head = 1 + divide(position - first + p.kv_unit - 1, p.kv_unit);
         const uint32_t heads = p.kv_heads * p.head_blocks;
         units = heads * per_head;
         if (per_head - 1 <= p.whole_head_units) {
@@ -216,6 +237,7 @@ class Feeder {
     // To the next step that has units for this warp; unit == end if there is none.
     __device__ __noinline__ void next() {
         if (layer > p.layer_count) return;
+#pragma unroll 1
         for (;;) {
             if (step == kKvStep && next_head()) return;
             if (++step == kSteps) step = 0, layer++;
@@ -245,7 +267,7 @@ class Feeder {
         end = from + warp_begin(n, at.warp + 1, at.warps);
         if (unit == end) return false;
         per_tile = j.per_tile;
-        tile = unit / per_tile;
+        tile = divide(unit, per_tile);
         k = unit - tile * per_tile;
         chunks = m.chunks;
         groups = m.groups;
@@ -268,15 +290,16 @@ class Feeder {
 
     // The share of this warp in the next head that has some.
     __device__ __forceinline__ bool next_head() {
+#pragma unroll 1
         while (kv_at < kv_end) {
-            const uint32_t head = kv_at / kv_per_head, stop = min(kv_end, (head + 1) * kv_per_head), n = stop - kv_at;
+            const uint32_t head = divide(kv_at, kv_per_head), stop = min(kv_end, (head + 1) * kv_per_head), n = stop - kv_at;
             kv_head_unit = head * kv_per_head;
             unit = kv_at + warp_begin(n, at.warp, at.warps);
             end = kv_at + warp_begin(n, at.warp + 1, at.warps);
             kv_at = stop;
             if (unit == kv_head_unit && unit < end) unit++;  // the new position is not in the cache
             if (unit == end) continue;
-            const uint64_t offset = static_cast<uint64_t>(head / p.head_blocks) * p.kv_positions * p.head_dim * 2;
+            const uint64_t offset = static_cast<uint64_t>(divide(head, p.head_blocks)) * p.kv_positions * p.head_dim * 2;
             data = reinterpret_cast<const uint8_t*>(of_layer().keys) + offset;
             scales = reinterpret_cast<const uint8_t*>(of_layer().values) + offset;
             values_next = false;

@@ -71,6 +71,12 @@ static double read_bandwidth() {  // GB/s
     return best;
 }
 
+#ifdef PITH_TRACE
+static constexpr uint32_t kSpare = 64;
+#else
+static constexpr uint32_t kSpare = 0;
+#endif
+
 struct TimedShape {
     const char* name;
     uint32_t hidden, heads, kv_heads, head_dim, intermediate, vocab, layers, group;
@@ -160,6 +166,26 @@ static double timed_us(TimedModel& m, DecodeParams p, uint32_t layers, uint32_t 
     return median_us(layers > 1 ? 17 : 33, [&] { launch(p); });
 }
 
+#ifdef PITH_TRACE
+// Mean microseconds between the marks of a layer, over blocks and layers.
+static void print_trace(uint32_t layers, uint32_t blocks) {
+    static const char* const names[] = {"S qkv", "units", "add", "arrive", "wait", "attend", "arrive", "wait", "copy", "units", "add", "arrive", "wait", "S gate", "units", "add", "arrive", "wait", "copy", "units", "add", "arrive", "wait"};
+    constexpr uint32_t kMarks = 23, kFirst = 2;  // before the first layer: arrive, wait
+    std::vector<long long> t(256 * 2048);
+    CHECK(cudaMemcpyFromSymbol(t.data(), pith_trace, t.size() * 8));
+    int khz = 0;
+    CHECK(cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, 0));
+    std::printf("trace:");
+    for (uint32_t m = 0; m < kMarks; m++) {
+        double sum = 0, n = 0;
+        for (uint32_t b = 0; b < blocks; b++)
+            for (uint32_t l = 4; l + 1 < layers && kFirst + l * kMarks + m < 2048; l++) sum += t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1], n++;
+        std::printf(" %s %.2f", names[m], sum / n / khz * 1e3);
+    }
+    std::printf("\n");
+}
+#endif
+
 static int time_models(int argc, char** argv) {
     const TimedShape shapes[] = {
         {"33b", 6656, 52, 52, 128, 17920, 32000, 61, 128, false, false, false, false},
@@ -180,7 +206,7 @@ static int time_models(int argc, char** argv) {
         CHECK(cudaDeviceSynchronize());
         const Variant variants[] = {{"normal", false, 0, 0, 512}, {"normal", false, 0, 0, 384}, {"normal", false, 0, 0, 256}, {"99 KB", false, 0, 99 * 1024, 512}, {"small", true, 0, 48 * 1024, 512}, {"small", true, 0, 48 * 1024, 256}};
         for (const Variant& v : variants) {
-            if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared, v.threads, v.small)) continue;
+            if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared - kSpare, v.threads, v.small)) continue;
             if (std::getenv("ONLY") && std::strcmp(std::getenv("ONLY"), v.name)) continue;
             m->p.workspace = static_cast<uint8_t*>(device_words(m->p.workspace_bytes, 0, true));
             for (uint32_t position : {0u, 1920u}) {
@@ -189,6 +215,10 @@ static int time_models(int argc, char** argv) {
                 const double per = (many - one) / (s.layers - 1);
                 std::printf("%-9s %4u %-13s %4u %4u %10.1f %6.0f %5.3f %8.2f %7.2f\n", s.name, position, v.name, v.threads, m->p.slots, many, bytes / many * 1e-3,
                             bytes / many * 1e-3 / peak, per, per - layer / peak * 1e-3);
+#ifdef PITH_TRACE
+                timed_us(*m, m->p, s.layers, position);
+                print_trace(s.layers, m->p.grid);
+#endif
             }
         }
         release();
