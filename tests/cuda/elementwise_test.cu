@@ -58,10 +58,19 @@ struct Device {
     }
 };
 
+cudaStream_t g_stream;
+bool g_dependent = false;  // sm_90 and newer
+
+// With programmatic dependence, as the plug-in launches.
 template <class Params>
 void launch(void (*kernel)(Params), LaunchShape shape, const Params& params) {
-    kernel<<<dim3(shape.grid_x, shape.grid_y), shape.threads, shape.shared>>>(params);
-    CHECK(cudaGetLastError());
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(shape.grid_x, shape.grid_y), config.blockDim = dim3(shape.threads), config.dynamicSmemBytes = shape.shared, config.stream = g_stream;
+    config.attrs = &attribute, config.numAttrs = g_dependent ? 1 : 0;
+    CHECK(cudaLaunchKernelEx(&config, kernel, params));
 }
 
 int g_failures = 0;
@@ -102,6 +111,7 @@ void test_embed(uint32_t hidden, uint32_t tokens, bool scaled, bool mapped) {
     x.fill(0xff);
     const EmbedParams p{dids.data, mapped ? alias : drows.data, scaled ? dscale.data : nullptr, x.data, nullptr, hidden, tokens};
     launch(embed_rows, embed_shape(p), p);
+    CHECK(cudaDeviceSynchronize());
     const auto got = x.host();
     bool ok = true;
     for (uint32_t t = 0; t < tokens; t++)
@@ -125,6 +135,7 @@ void test_norm(uint32_t hidden, uint32_t tokens, uint32_t rows, bool permuted, b
     const NormParams p{dx.data, dw.data, permuted ? di.data : nullptr, out.data, last ? count.data : nullptr, hidden, stride, last ? tokens + 3 : tokens, rows,
                        last ? 12345 : first, last, 1e-5f, 0};
     launch(rms_norm_rows, norm_shape(p), p);
+    CHECK(cudaDeviceSynchronize());
     const auto got = out.host();
     double worst = 0;
     bool padding = true;
@@ -170,6 +181,7 @@ void test_rope(uint32_t tokens, uint32_t first, uint32_t heads, uint32_t kv_head
     p.q_stride = p.k_stride = p.v_stride = width, p.type = sizeof(T) == 2 ? ElementType::F16 : ElementType::F32;
     p.heads = heads, p.kv_heads = kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = tokens, p.q_out_stride = q_stride, p.rope_scale = rope_scale;
     launch(rope_store, rope_shape(p), p);
+    CHECK(cudaDeviceSynchronize());
     const auto gq = q.host(), gk = k.host(), gv = v.host();
     const uint32_t done = tokens > 4 ? tokens - 1 : tokens;
     double worst = 0;
@@ -214,6 +226,7 @@ void test_silu(uint32_t width, uint32_t tokens, bool permuted) {
     p.gate = dg.data, p.up = du.data, p.inverse = permuted ? di.data : nullptr, p.out = out.data, p.gate_stride = p.up_stride = width;
     p.type = sizeof(T) == 2 ? ElementType::F16 : ElementType::F32, p.width = width, p.stride = stride, p.tokens = tokens;
     launch(silu_mul_rows, silu_shape(p), p);
+    CHECK(cudaDeviceSynchronize());
     const auto got = out.host();
     double worst = 0;
     bool padding = true;
@@ -237,15 +250,24 @@ void time_one(const char* what, uint32_t tokens, double bytes, const Launch& run
     CHECK(cudaEventCreate(&begin));
     CHECK(cudaEventCreate(&end));
     std::vector<float> times;
-    for (int round = 0; round < 7; round++) {
-        CHECK(cudaEventRecord(begin));
-        for (int i = 0; i < 20; i++) run(i);
-        CHECK(cudaEventRecord(end));
+    cudaGraph_t graph;
+    cudaGraphExec_t runs;
+    CHECK(cudaDeviceSynchronize());
+    CHECK(cudaStreamBeginCapture(g_stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < 40; i++) run(i);
+    CHECK(cudaStreamEndCapture(g_stream, &graph));
+    CHECK(cudaGraphInstantiate(&runs, graph, 0));
+    for (int round = 0; round < 8; round++) {
+        CHECK(cudaEventRecord(begin, g_stream));
+        CHECK(cudaGraphLaunch(runs, g_stream));
+        CHECK(cudaEventRecord(end, g_stream));
         CHECK(cudaEventSynchronize(end));
         float ms;
         CHECK(cudaEventElapsedTime(&ms, begin, end));
-        times.push_back(ms / 20);
+        if (round) times.push_back(ms / 40);
     }
+    CHECK(cudaGraphExecDestroy(runs));
+    CHECK(cudaGraphDestroy(graph));
     std::sort(times.begin(), times.end());
     std::printf("%-16s tokens %4u: %8.2f us %7.1f GB/s\n", what, tokens, times[3] * 1e3, bytes / times[3] / 1e6);
 }
@@ -282,6 +304,10 @@ void time_all() {
 int main(int argc, char** argv) {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77;
+    int major = 0;
+    CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    CHECK(cudaStreamCreate(&g_stream));
+    g_dependent = major >= 9;
     if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
         time_all();
         return 0;
