@@ -247,7 +247,7 @@ void Device::free_host(void* memory) const {
 }
 
 pith_status launch(const Device& device, CUstream stream, const Launch& how, const void* params, const char* what, pith_error* error) {
-    CUlaunchAttribute attributes[2] = {};
+    CUlaunchAttribute attributes[3] = {};
     unsigned count = 0;
     if (how.overlap && device.facts().capability >= 90) {
         attributes[count].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
@@ -258,6 +258,10 @@ pith_status launch(const Device& device, CUstream stream, const Launch& how, con
         attributes[count].value.clusterDim.x = how.cluster;
         attributes[count].value.clusterDim.y = attributes[count].value.clusterDim.z = 1;
         count++;
+    }
+    if (how.cooperative) {
+        attributes[count].id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+        attributes[count++].value.cooperative = 1;
     }
     CUlaunchConfig config{};
     config.gridDimX = how.grid[0];

@@ -35,6 +35,8 @@ struct Embedding {
 };
 
 struct Item;
+struct Loader;
+struct DecodeLayer;
 
 struct Model {
     Model(const BackendHost& h, const ModelFile* f)
@@ -46,7 +48,8 @@ struct Model {
     Arena arena;                // layers and items
     CUstream stream = nullptr;  // loading
 
-    Layer* layers = nullptr;  // [file->config.layers]
+    Layer* layers = nullptr;        // [file->config.layers]
+    DecodeLayer* shapes = nullptr;  // [layers]: as the decode kernel is told of them, without addresses; for plans
     const float* final_norm = nullptr;
     Linear head{};
     Embedding embedding{};
@@ -55,19 +58,22 @@ struct Model {
 
     CUdeviceptr weights = 0;
     uint64_t weight_bytes = 0;
-    void* rows = nullptr;  // the embedding's memory
+    void* embedding_host = nullptr;  // pinned; seen by kernels as
+    CUdeviceptr embedding_device = 0;
     uint64_t row_bytes = 0;
 
     // Loading.
     Item* items = nullptr;
     size_t item_count = 0, item = 0;
     uint64_t moved = 0, left = 0;
-    struct Loader* loader = nullptr;
+    Loader* loader = nullptr;  // from the first load to the last
 };
 
 pith_status model_create(const BackendHost* host, const ModelFile* file, void** model, BackendBytes* bytes, pith_error* error);
 pith_status model_load(void* model, uint64_t budget, uint64_t* left, pith_error* error);
 void model_destroy(void* model);
+// Fills in shapes; a step of model_create.
+pith_status describe_layers(Model& model, pith_error* error);
 
 pith_status session_plan(const void* model, const SessionShape* shape, BackendBytes* bytes, pith_error* error);
 pith_status session_create(const void* model, const SessionShape* shape, void** session, pith_error* error);
