@@ -56,7 +56,9 @@ private:
     pith_status load_merges(const Field& model, const Vocabulary& vocabulary, pith_error* error);
     pith_status add_merge(const Field& merges, size_t at, uint32_t rank, const Vocabulary& vocabulary, Array<char>* joined,
                           pith_error* error);
-    pith_status put_merge(uint64_t pair, uint32_t rank, uint32_t id, const Field& merges, pith_error* error);
+    pith_status put_merge(const Merge& merge, const Field& merges, pith_error* error);
+    bool grow_merges();
+    Merge* slot_for(uint64_t pair);  // the pair's, or a free one; NULL: too many collide
     const Merge* find_merge(uint32_t left, uint32_t right) const;
 
     pith_status split(std::string_view word, const Vocabulary& vocabulary, BpeScratch* scratch, pith_error* error) const;
@@ -73,7 +75,7 @@ private:
 
     const Allocator* allocator_;
     Array<Merge> merges_;
-    uint64_t merge_mask_ = 0;
+    uint64_t merge_mask_ = 0, merge_count_ = 0;
     std::string_view unknown_, prefix_, suffix_;
     uint32_t unknown_id_ = kNoToken;
     uint32_t count_ = 0;           // tokens of the model come first in the vocabulary; those added later are no words of it

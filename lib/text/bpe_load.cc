@@ -82,11 +82,7 @@ pith_status Bpe::load_merges(const Field& model, const Vocabulary& vocabulary, p
     const size_t count = field.count();
     if (count > kMaxMerges)
         return fail(error, PITH_E_LIMIT, "%s: %s: %zu merges, at most %zu are allowed", field.file(), field.path(), count, kMaxMerges);
-    size_t slots = 16;
-    while (slots < count * 2) slots *= 2;
-    if (!merges_.resize(slots)) return no_memory(error, slots * sizeof(Merge));
-    for (Merge& merge : merges_) merge = {kFree, 0, 0};
-    merge_mask_ = slots - 1;
+    if (!grow_merges()) return no_memory(error, sizeof(Merge));
     Array<char> joined(*allocator_);
     for (size_t i = 0, rank = 0; i < count; i++) {
         const Json& item = field.json()->items[i];
@@ -129,16 +125,37 @@ pith_status Bpe::add_merge(const Field& merges, size_t at, uint32_t rank, const 
         return no_memory(error, left.size() + rest.size());
     const uint32_t made = vocabulary.find({joined->data(), joined->size()});
     if (made == kNoToken) return absent({joined->data(), joined->size()});
-    return put_merge(pair_of(vocabulary[a].id, vocabulary[b].id), rank, vocabulary[made].id, merges, error);
+    return put_merge({pair_of(vocabulary[a].id, vocabulary[b].id), rank, vocabulary[made].id}, merges, error);
+}
+
+Bpe::Merge* Bpe::slot_for(uint64_t pair) {
+    uint64_t slot = slot_of(pair) & merge_mask_;
+    for (uint32_t probes = 0; merges_[slot].pair != kFree && merges_[slot].pair != pair; slot = (slot + 1) & merge_mask_)
+        if (++probes > kMaxProbes) return nullptr;
+    return &merges_[slot];
+}
+
+// Twice the room. The table grows with the merges that are found good: the length of the file's list is no reason to believe in it.
+bool Bpe::grow_merges() {
+    Array<Merge> grown(*allocator_);
+    if (!grown.resize(merges_.empty() ? 16 : merges_.size() * 2)) return false;
+    for (Merge& merge : grown) merge = {kFree, 0, 0};
+    std::swap(merges_, grown);
+    merge_mask_ = merges_.size() - 1;
+    for (const Merge& merge : grown) {
+        Merge* slot = merge.pair != kFree ? slot_for(merge.pair) : nullptr;
+        if (slot) *slot = merge;
+    }
+    return true;
 }
 
 // A pair that is there twice counts with its last rank.
-pith_status Bpe::put_merge(uint64_t pair, uint32_t rank, uint32_t id, const Field& merges, pith_error* error) {
-    uint64_t slot = slot_of(pair) & merge_mask_;
-    for (uint32_t probes = 0; merges_[slot].pair != kFree && merges_[slot].pair != pair; slot = (slot + 1) & merge_mask_)
-        if (++probes > kMaxProbes)
-            return fail(error, PITH_E_LIMIT, "%s: %s: too many merges share a hash value", merges.file(), merges.path());
-    merges_[slot] = {pair, rank, id};
+pith_status Bpe::put_merge(const Merge& merge, const Field& merges, pith_error* error) {
+    if (2 * merge_count_ >= merges_.size() && !grow_merges()) return no_memory(error, 2 * merges_.size() * sizeof(Merge));
+    Merge* slot = slot_for(merge.pair);
+    if (!slot) return fail(error, PITH_E_LIMIT, "%s: %s: too many merges share a hash value", merges.file(), merges.path());
+    merge_count_ += slot->pair == kFree;
+    *slot = merge;
     return PITH_OK;
 }
 

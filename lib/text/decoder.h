@@ -36,7 +36,9 @@ public:
     // `decoder` of tokenizer.json; absent: tokens with spaces between. `Unsupported` where a stream of bounded state can't do the same.
     pith_status load(const Field& decoder, Parts* parts, pith_error* error);
     // Decodes every token of the vocabulary once. `displays`: the text of each token to decode, where it differs from the vocabulary's.
-    pith_status prepare(const Vocabulary& vocabulary, const Array<std::string_view>& displays, Parts* parts, pith_error* error);
+    // `regex` has the fuel for all of them.
+    pith_status prepare(const Vocabulary& vocabulary, const Array<std::string_view>& displays, RegexScratch* regex, Parts* parts,
+                        pith_error* error);
 
     bool is_state(const DecodeState& state) const;  // one that step() can have left
     void step(uint32_t token, DecodeState* state, TextWriter* out) const;

@@ -98,7 +98,7 @@ pith_status Decoder::add_replace(const Field& field, Stage stage, Parts* parts, 
     PITH_TRY(copy_text(field.member("content"), parts, &step.text, error));
     Matcher* matcher = parts->matcher();
     if (!matcher) return no_memory(error, sizeof(Matcher));
-    PITH_TRY(matcher->load(field.member("pattern"), &parts->arena, error));
+    PITH_TRY(matcher->load(field.member("pattern"), parts, error));
     step.matcher = matcher;
     if (stage == Stage::Tokens) return push(step, error);
     // In the joined text a match could span tokens; a single character can't.
@@ -183,23 +183,21 @@ pith_status Decoder::decode_token(std::string_view display, bool differs, Array<
     return PITH_OK;
 }
 
-pith_status Decoder::prepare(const Vocabulary& vocabulary, const Array<std::string_view>& displays, Parts* parts, pith_error* error) {
+pith_status Decoder::prepare(const Vocabulary& vocabulary, const Array<std::string_view>& displays, RegexScratch* regex, Parts* parts,
+                             pith_error* error) {
     pieces_.clear();
     if (!pieces_.reserve(vocabulary.size())) return no_memory(error, vocabulary.size() * sizeof(Decoded));
     Array<char> text(parts->allocator), spare(parts->allocator);
-    RegexScratch regex(parts->allocator);
     const auto keep = [&](std::string_view same, std::string_view* value) {
         const std::string_view made(text.data(), text.size());
-        const char* copy = made == same ? same.data() : parts->arena.copy(made);
-        *value = {copy, made.size()};
-        return copy ? PITH_OK : no_memory(error, made.size());
+        *value = same;
+        return made == same ? PITH_OK : parts->keep(made, value, error);
     };
     for (uint32_t i = 0; i < vocabulary.size(); i++) {
         const std::string_view display = displays[i].data() ? displays[i] : vocabulary[i].view();
         Decoded decoded = {{}, {}, -1};
-        regex.fuel = 100000 + 1000 * display.size();
-        regex.text_limit = 256 + 16 * display.size();
-        PITH_TRY(decode_token(display, false, &text, &spare, &regex, error));
+        regex->text_limit = 256 + 16 * display.size();
+        PITH_TRY(decode_token(display, false, &text, &spare, regex, error));
         if (join_ == Join::ByteFallback) decoded.byte = byte_of({text.data(), text.size()});
         if (decoded.byte >= 0) {
             text[0] = static_cast<char>(decoded.byte);
@@ -207,7 +205,7 @@ pith_status Decoder::prepare(const Vocabulary& vocabulary, const Array<std::stri
         }
         PITH_TRY(keep(display, &decoded.text));
         if (differs_ != Differs::Never) {
-            PITH_TRY(decode_token(display, true, &text, &spare, &regex, error));
+            PITH_TRY(decode_token(display, true, &text, &spare, regex, error));
             PITH_TRY(keep(decoded.text, &decoded.other));
         }
         if (!pieces_.push(decoded)) return no_memory(error, sizeof decoded);

@@ -55,13 +55,13 @@ Regex::Match find_words_and_marks(std::string_view text, size_t from) {
 
 }  // namespace
 
-pith_status Matcher::use_regex(std::string_view regex, const char* where, pith_error* error) {
+pith_status Matcher::use_regex(std::string_view regex, const char* where, RegexBudget* budget, pith_error* error) {
     scanner_ = find_scanner(regex);
     kind_ = scanner_ == Scanner::None ? Kind::Regex : Kind::Scanner;
-    return kind_ == Kind::Scanner ? PITH_OK : regex_.compile(regex, where, error);
+    return kind_ == Kind::Scanner ? PITH_OK : regex_.compile(regex, where, budget, error);
 }
 
-pith_status Matcher::load(const Field& pattern, Arena* arena, pith_error* error) {
+pith_status Matcher::load(const Field& pattern, Parts* parts, pith_error* error) {
     const Field literal = pattern.member("String"), regex = pattern.member("Regex");
     if (!literal.present() && !regex.present()) return pattern.expected("an object with String or Regex", error);
     std::string_view text;
@@ -69,12 +69,12 @@ pith_status Matcher::load(const Field& pattern, Arena* arena, pith_error* error)
     if (!literal.present()) {
         char where[256];
         snprintf(where, sizeof where, "%s: %s", regex.file(), regex.path());
-        return use_regex(text, where, error);
+        return use_regex(text, where, &parts->regexes, error);
     }
     if (text.size() > kMaxLiteral)
         return fail(error, PITH_E_LIMIT, "%s: %s: %zu bytes, at most %zu are allowed", literal.file(), literal.path(), text.size(),
                     kMaxLiteral);
-    const char* copy = arena->copy(text);
+    const char* copy = parts->arena.copy(text);
     if (!copy) return fail_memory(error, "a tokenizer's pattern", text.size());
     use_literal({copy, text.size()});
     return PITH_OK;
@@ -126,8 +126,20 @@ pith_status MatchIterator::next(Regex::Match* match, pith_error* error) {
     return PITH_OK;
 }
 
+pith_status Parts::keep(std::string_view made, std::string_view* copy, pith_error* error) {
+    if (made.size() > made_limit - made_size)
+        return fail(error, PITH_E_LIMIT, "tokenizer.json: what its tokens become when normalized and decoded takes more than %llu bytes",
+                    static_cast<unsigned long long>(made_limit));
+    made_size += made.size();
+    *copy = {arena.copy(made), made.size()};
+    return copy->data() ? PITH_OK : fail_memory(error, "the text of a token", made.size());
+}
+
 pith_status replace_all(const Matcher& matcher, std::string_view content, std::string_view text, RegexScratch* scratch, Array<char>* to,
                         bool* keeps_start, pith_error* error) {
+    // Literals cost steps as well: there may be many replacements, and many texts.
+    if (scratch->fuel < text.size()) return fail(error, PITH_E_LIMIT, "the tokenizer's replacements take too many steps on this text");
+    scratch->fuel -= text.size();
     MatchIterator matches(matcher, text, scratch);
     bool ok = true;
     size_t done = 0;

@@ -9,6 +9,8 @@
 
 namespace pith {
 
+struct Parts;
+
 class Matcher {
 public:
     enum class Kind : uint8_t { Literal, Regex, Scanner, Spaces, Punctuation, Number, WordsAndMarks };
@@ -20,9 +22,9 @@ public:
         kind_ = Kind::Literal;
         literal_ = literal;
     }
-    // {"String": …} or {"Regex": …}. Strings are kept in the arena.
-    pith_status load(const Field& pattern, Arena* arena, pith_error* error);
-    pith_status use_regex(std::string_view regex, const char* where, pith_error* error);
+    // {"String": …} or {"Regex": …}. Strings are kept in the parts' arena.
+    pith_status load(const Field& pattern, Parts* parts, pith_error* error);
+    pith_status use_regex(std::string_view regex, const char* where, RegexBudget* budget, pith_error* error);
 
     // The leftmost match from `from` on. It may be empty only for literals and regular expressions.
     pith_status find(std::string_view text, size_t from, RegexScratch* scratch, Regex::Match* match, pith_error* error) const;
@@ -69,8 +71,13 @@ struct Parts {
         }
         return made;
     }
+    // A copy of a text that no file holds, but loading made: a few bytes of a file could ask for any amount.
+    pith_status keep(std::string_view made, std::string_view* copy, pith_error* error);
+
     const Allocator& allocator;
     Arena arena;
+    RegexBudget regexes;
+    uint64_t made_limit = 1 << 20, made_size = 0;  // bytes of those texts
     Array<Matcher*> matchers;
 };
 

@@ -90,7 +90,7 @@ pith_status Normalizer::add(const Field& normalizer, Parts* parts, pith_error* e
         PITH_TRY(add_text(normalizer, "content", &step, parts, error));
         Matcher* matcher = parts->matcher();
         if (!matcher) return fail_memory(error, "a normalizer", sizeof(Matcher));
-        PITH_TRY(matcher->load(normalizer.member("pattern"), &parts->arena, error));
+        PITH_TRY(matcher->load(normalizer.member("pattern"), parts, error));
         step.matcher = matcher;
     } else {
         return normalizer.unsupported(type, error);

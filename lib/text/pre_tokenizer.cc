@@ -52,7 +52,7 @@ pith_status PreTokenizer::add_split(const Field& field, Parts* parts, pith_error
     Step step = {Kind::Split, Behavior::Isolated, false, {}, nullptr, {}};
     Matcher* matcher = parts->matcher();
     if (!matcher) return no_memory(error, sizeof(Matcher));
-    PITH_TRY(matcher->load(field.member("pattern"), &parts->arena, error));
+    PITH_TRY(matcher->load(field.member("pattern"), parts, error));
     step.matcher = matcher;
     PITH_TRY(field.member("behavior").present() ? PITH_OK : field.member("behavior").expected("a string", error));
     PITH_TRY(behavior(field, &step.behavior, error));
@@ -68,7 +68,7 @@ pith_status PreTokenizer::add_byte_level(const Field& field, Parts* parts, pith_
     if (regex) {
         Matcher* matcher = parts->matcher();
         if (!matcher) return no_memory(error, sizeof(Matcher));
-        PITH_TRY(matcher->use_regex(kGpt2, field.path(), error));
+        PITH_TRY(matcher->use_regex(kGpt2, field.path(), &parts->regexes, error));
         PITH_TRY(push({Kind::Split, Behavior::Isolated, false, {}, matcher, {}}, error));
     }
     return push({Kind::Bytes, {}, false, {}, nullptr, {}}, error);

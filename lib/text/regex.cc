@@ -1,13 +1,16 @@
 // The matcher: an explicit stack of choices, runs of one character class as a single entry, fuel for every step.
 #include "text/regex.h"
 
+#include <algorithm>
+
 #include "base/utf8.h"
 
 namespace pith {
 namespace {
 
 constexpr uint32_t kPlain = 0xFFFFFFFF;
-constexpr size_t kMaxStack = 1u << 20;  // 12 MiB
+// Choices left open: a few for each byte of the text, and at most 12 MiB.
+constexpr size_t kMinStack = 1u << 12, kMaxStack = 1u << 20;
 
 }  // namespace
 
@@ -61,7 +64,11 @@ public:
     }
 
     RegexMatcher(const Regex& regex, std::string_view text, RegexScratch* scratch)
-        : regex_(regex), begin_(text.data()), end_(text.data() + text.size()), scratch_(*scratch) {}
+        : regex_(regex),
+          begin_(text.data()),
+          end_(text.data() + text.size()),
+          limit_(std::min(kMinStack + 4 * text.size(), kMaxStack)),
+          scratch_(*scratch) {}
 
     enum class Outcome { Matched, Failed, Fuel, Depth, Memory };
     // Runs from `pc` at `at` until Match; *to is then where it ended.
@@ -78,11 +85,12 @@ private:
     const Regex& regex_;
     const char* begin_;
     const char* end_;
+    size_t limit_;
     RegexScratch& scratch_;
 };
 
 RegexMatcher::Outcome RegexMatcher::push(uint32_t pc, const char* at, uint32_t low) {
-    if (scratch_.stack.size() >= kMaxStack) return Outcome::Depth;
+    if (scratch_.stack.size() >= limit_) return Outcome::Depth;
     return scratch_.stack.push({pc, static_cast<uint32_t>(at - begin_), low}) ? Outcome::Matched : Outcome::Memory;
 }
 

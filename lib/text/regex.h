@@ -20,12 +20,21 @@ struct RegexScratch {
     size_t text_limit = 0;  // what a text may grow to under replacements; the same
 };
 
+// What the regular expressions of one file may take, all together: a file can hold dozens.
+struct RegexBudget {
+    static constexpr uint32_t kPattern = 1u << 14, kCode = 1u << 14;
+    uint32_t pattern = kPattern;  // bytes
+    uint32_t code = kCode;        // instructions
+    uint32_t visits = 1u << 18;   // nodes of the trees that become them
+};
+
 class Regex {
 public:
     explicit Regex(const Allocator& allocator) : allocator_(&allocator), code_(allocator), classes_(allocator), items_(allocator) {}
 
-    // `where` names the pattern in messages. PITH_E_UNSUPPORTED: a construct we lack; PITH_E_FORMAT: malformed; PITH_E_LIMIT: too large.
-    pith_status compile(std::string_view pattern, const char* where, pith_error* error);
+    // `where` names the pattern in messages. PITH_E_UNSUPPORTED: a construct we lack; PITH_E_FORMAT: malformed; PITH_E_LIMIT: too large,
+    // alone or for what the budget has left.
+    pith_status compile(std::string_view pattern, const char* where, RegexBudget* budget, pith_error* error);
 
     struct Match {
         size_t begin, end;

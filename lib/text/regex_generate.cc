@@ -4,11 +4,6 @@
 #include "text/regex_parser.h"
 
 namespace pith {
-namespace {
-
-constexpr uint32_t kMaxCode = 1u << 14, kMaxVisits = 1u << 18;
-
-}  // namespace
 
 // In code points. Only parents of few levels ask: the depth of a tree is bounded by kMaxDepth.
 RegexParser::Length RegexParser::length(uint32_t index) const {
@@ -48,12 +43,14 @@ RegexParser::Length RegexParser::length(uint32_t index) const {
 }
 
 pith_status RegexParser::emit(Regex::Op op) {
-    if (regex_.code_.size() >= kMaxCode) return too_large();
+    if (budget_.code == 0) return over_budget();
+    budget_.code--;
     return regex_.code_.push(op) ? PITH_OK : no_memory();
 }
 
 pith_status RegexParser::generate(uint32_t index) {
-    if (++visits_ > kMaxVisits) return too_large();
+    if (budget_.visits == 0) return over_budget();
+    budget_.visits--;
     const Node node = nodes_[index];
     switch (node.kind) {
         case Node::Empty:

@@ -6,16 +6,17 @@
 namespace pith {
 namespace {
 
-constexpr uint32_t kMaxRepeat = 1000, kMaxPattern = 1u << 14, kMaxStacked = 4;
+constexpr uint32_t kMaxRepeat = 1000, kMaxStacked = 4;
 
 }  // namespace
 
-pith_status Regex::compile(std::string_view pattern, const char* where, pith_error* error) {
-    return RegexParser(*this, pattern, where, *allocator_, error).compile();
+pith_status Regex::compile(std::string_view pattern, const char* where, RegexBudget* budget, pith_error* error) {
+    return RegexParser(*this, pattern, where, *allocator_, budget, error).compile();
 }
 
 pith_status RegexParser::compile() {
-    if (pattern_.size() > kMaxPattern) return too_large();
+    if (pattern_.size() > budget_.pattern) return over_budget();
+    budget_.pattern -= static_cast<uint32_t>(pattern_.size());
     uint32_t root = kNone;
     PITH_TRY(choice({false, false}, &root));
     if (!at_end()) return malformed("')' without '('");

@@ -17,8 +17,9 @@ struct RegexNode {
 
 class RegexParser {
 public:
-    RegexParser(Regex& regex, std::string_view pattern, const char* where, const Allocator& allocator, pith_error* error)
-        : regex_(regex), pattern_(pattern), where_(where), error_(error), nodes_(allocator), pending_(allocator) {}
+    RegexParser(Regex& regex, std::string_view pattern, const char* where, const Allocator& allocator, RegexBudget* budget,
+                pith_error* error)
+        : regex_(regex), pattern_(pattern), where_(where), budget_(*budget), error_(error), nodes_(allocator), pending_(allocator) {}
     pith_status compile();
 
 private:
@@ -57,6 +58,11 @@ private:
         return fail(error_, PITH_E_FORMAT, "%s: the regular expression is malformed at byte %zu: %s", where_, at_, what);
     }
     pith_status too_large() { return fail(error_, PITH_E_LIMIT, "%s: the regular expression is too large", where_); }
+    pith_status over_budget() {
+        return fail(error_, PITH_E_LIMIT,
+                    "%s: the regular expression is too large, with those before it: at most %u bytes and %u instructions", where_,
+                    RegexBudget::kPattern, RegexBudget::kCode);
+    }
     pith_status no_memory() { return fail_memory(error_, "a regular expression", pattern_.size()); }
 
     pith_status add(Node node, uint32_t* index);
@@ -92,11 +98,12 @@ private:
     Regex& regex_;
     std::string_view pattern_;
     const char* where_;
+    RegexBudget& budget_;
     pith_error* error_;
     Array<Node> nodes_;
     Array<Item> pending_;  // items of the sets being read, innermost last
     size_t at_ = 0;
-    uint32_t depth_ = 0, visits_ = 0;
+    uint32_t depth_ = 0;
 };
 
 }  // namespace pith

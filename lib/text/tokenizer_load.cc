@@ -7,6 +7,8 @@ namespace pith {
 namespace {
 
 constexpr uint64_t kMaxFile = uint64_t{1} << 29;
+constexpr uint64_t kMadeFactor = 4;  // texts that loading makes, to the file's size
+constexpr uint64_t kLoadSteps = 1 << 24, kLoadStepsPerByte = 256;
 constexpr size_t kMaxAdded = 1024;  // bytes of an added token: a text is searched for them at every position
 
 // "dir/tokenizer.json" -> "dir"
@@ -34,6 +36,7 @@ pith_status Tokenizer::load(const Files& files, const char* path, pith_error* er
         const char* name = file + folder_of(file).size();
         const Json* root = nullptr;
         PITH_TRY(json_parse({bytes.data(), bytes.size()}, name, documents, &root, error));
+        parts_.made_limit += kMadeFactor * bytes.size();
         bytes.reset();
         PITH_TRY(load_tokenizer(Field(root, name), error));
     }
@@ -160,6 +163,8 @@ pith_status Tokenizer::prepare_added(pith_error* error) {
     if (!displays.resize(vocabulary_.size())) return fail_memory(error, "a vocabulary", vocabulary_.size() * sizeof(std::string_view));
     NormalizerScratch scratch(allocator_);
     RegexScratch regex(allocator_);
+    regex.fuel = kLoadSteps;
+    for (uint32_t i = 0; i < vocabulary_.size(); i++) regex.fuel += kLoadStepsPerByte * vocabulary_[i].size;
     for (uint32_t i = 0; i < vocabulary_.size(); i++) {
         const Token& token = vocabulary_[i];
         if (!(token.flags & Token::kAdded)) continue;
@@ -168,18 +173,15 @@ pith_status Tokenizer::prepare_added(pith_error* error) {
             continue;
         }
         bool at_start = true;
-        regex.fuel = kMaxAdded * 1000;
         regex.text_limit = 1024 + 16 * token.size;
         PITH_TRY(normalizer_.run(token.view(), &scratch, &regex, &at_start, error));
         const std::string_view made(scratch.text.data(), scratch.text.size());
-        const char* copy = parts_.arena.copy(made);
-        if (!copy) return fail_memory(error, "added tokens", made.size());
-        displays[i] = {copy, made.size()};
+        PITH_TRY(parts_.keep(made, &displays[i], error));
         PITH_TRY(normalized_.add(displays[i], i, error));
     }
     raw_.finish();
     normalized_.finish();
-    return decoder_.prepare(vocabulary_, displays, &parts_, error);
+    return decoder_.prepare(vocabulary_, displays, &regex, &parts_, error);
 }
 
 }  // namespace pith

@@ -57,7 +57,7 @@ void close_file(void* user, void* file) {
 uint64_t allowed(const Folder& folder) {
     uint64_t bytes = 0;
     for (const auto& [name, contents] : folder) bytes += contents.size();
-    return (1 << 20) + 48 * bytes;
+    return (1 << 20) + 32 * bytes;
 }
 
 void check_after(Host& host, const Case& c, uint64_t live) {

@@ -31,7 +31,8 @@ std::string matches(const std::string& pattern, const std::string& text, uint64_
     TestMemory memory;
     Matcher matcher(memory.allocator);
     pith_error error{};
-    pith_status status = matcher.use_regex(pattern, "p", &error);
+    RegexBudget budget;
+    pith_status status = matcher.use_regex(pattern, "p", &budget, &error);
     if (status < 0) return name(status);
     RegexScratch scratch(memory.allocator);
     scratch.fuel = fuel;
@@ -112,11 +113,35 @@ TEST_CASE("what isn't supported or malformed is refused when compiled") {
     CHECK(matches(std::string(100000, 'a'), "a") == "!limit");
 }
 
+TEST_CASE("the regular expressions of a file share a budget") {
+    TestMemory memory;
+    RegexBudget budget;
+    pith_error error{};
+    int compiled = 0;
+    pith_status status = PITH_OK;
+    for (; status == PITH_OK; compiled++) {
+        Regex regex(memory.allocator);
+        status = regex.compile("(?:ab|c){900}", "p", &budget, &error);  // 5400 instructions
+    }
+    CHECK(compiled == 4);
+    CHECK(status == PITH_E_LIMIT);
+    CHECK(std::string(error.message) ==
+          "p: the regular expression is too large, with those before it: at most 16384 bytes and 16384 instructions");
+    RegexBudget bytes;
+    Regex regex(memory.allocator);
+    CHECK(regex.compile(std::string(10000, 'a'), "p", &bytes, &error) == PITH_OK);
+    CHECK(regex.compile("[" + std::string(10000, 'a') + "]", "p", &bytes, &error) == PITH_E_LIMIT);
+}
+
 TEST_CASE("a search is bounded in steps and depth") {
     const std::string text(40, 'a');
     CHECK(matches("(?:a+)+b", text) == "!limit");
     CHECK(matches("(?:ab|a)+c", std::string(2000000, 'a'), ~uint64_t{0}) == "!limit");  // two choices a step
-    CHECK(matches("[ab]*a", std::string(2000000, 'a'), 10000000).size() == 2000000);    // one for the whole run
+    CHECK(matches("(?:ab|a)+c", std::string(400, 'a'), ~uint64_t{0}).empty());
+    std::string optional = "a";
+    for (int i = 0; i < 20; i++) optional = "(?:" + optional + "){0,1}";
+    CHECK(matches("(?:" + optional + "a)+i", std::string(2000, 'a'), ~uint64_t{0}) == "!limit");  // many choices for a short text
+    CHECK(matches("[ab]*a", std::string(2000000, 'a'), 10000000).size() == 2000000);              // one for the whole run
 }
 
 TEST_CASE("a failed allocation is a status") {
@@ -127,7 +152,8 @@ TEST_CASE("a failed allocation is a status") {
         {
             Regex regex(memory.allocator);
             pith_error error{};
-            status = regex.compile("(?i:a|b)+[c-f&&[^d]]{2,3}(?<!x)", "p", &error);
+            RegexBudget budget;
+            status = regex.compile("(?i:a|b)+[c-f&&[^d]]{2,3}(?<!x)", "p", &budget, &error);
             RegexScratch scratch(memory.allocator);
             scratch.fuel = 1000;
             Regex::Match match;
@@ -151,7 +177,8 @@ TEST_CASE("the scanners do what their patterns say") {
     for (const std::string& pattern : patterns) {
         Regex regex(memory.allocator);
         pith_error error{};
-        REQUIRE(regex.compile(pattern, "p", &error) == PITH_OK);
+        RegexBudget budget;
+        REQUIRE(regex.compile(pattern, "p", &budget, &error) == PITH_OK);
         const Scanner scanner = find_scanner(pattern);
         REQUIRE(scanner != Scanner::None);
         RegexScratch scratch(memory.allocator);
