@@ -11,22 +11,36 @@ __device__ __forceinline__ uint32_t swizzle(uint32_t row, uint32_t c) {
     return kWidth == 80 ? c ^ (row >> 2 & 1) : kWidth == 96 ? c ^ (row >> 1 & 3) : c ^ (row & 7);
 }
 
-// kKeys rows of the cache from position `key` on to shared memory.
+// 16 bytes, or zeros for columns that a head does not have.
+__device__ __forceinline__ void load_chunk(uint32_t shared, const uint16_t* from, bool in) {
+    if (kHasCpAsync || !in) {
+        cp_async_16_zero_fill(shared, from, in ? 16 : 0);
+    } else {
+        cp_async_16(shared, from);
+    }
+}
+
+// kKeys rows of the cache from `from` on to shared memory.
 template <int kWidth, int kKeys, int kThreads>
-__device__ __forceinline__ void load_tile(const AttentionParams& p, const uint16_t* head, uint32_t key, uint32_t shared) {
-    constexpr uint32_t kChunks = kWidth / 8;
-    const uint16_t* from = head + uint64_t{key} * p.head_dim;
+__device__ __forceinline__ void load_tile(const uint16_t* from, uint32_t head_dim, uint32_t shared) {
+    constexpr uint32_t kChunks = kWidth / 8, kLoads = (kKeys * kChunks + kThreads - 1) / kThreads;
+    if constexpr (kThreads % kChunks == 0 && kLoads * kThreads == kKeys * kChunks) {  // a thread stays in its column
+        constexpr uint32_t kStep = kThreads / kChunks;
+        const uint32_t row = threadIdx.x / kChunks, c = threadIdx.x % kChunks;
+        const bool in = c * 8 < head_dim;
+        const uint16_t* at = from + row * head_dim + (in ? c * 8 : 0);
 #pragma unroll
-    for (uint32_t j = 0; j < (kKeys * kChunks + kThreads - 1) / kThreads; j++) {
-        const uint32_t i = threadIdx.x + j * kThreads;
-        if (kKeys * kChunks % kThreads && i >= kKeys * kChunks) break;
-        const uint32_t row = i / kChunks, c = i % kChunks, to = shared + (row * kChunks + swizzle<kWidth>(row, c)) * 16;
-        const bool in = c * 8 < p.head_dim;
-        const uint16_t* at = from + row * p.head_dim + (in ? c * 8 : 0);
-        if (kHasCpAsync || !in) {
-            cp_async_16_zero_fill(to, at, in ? 16 : 0);
-        } else {
-            cp_async_16(to, at);
+        for (uint32_t j = 0; j < kLoads; j++) {
+            load_chunk(shared + ((row + j * kStep) * kChunks + swizzle<kWidth>(row + j * kStep, c)) * 16, at, in);
+            at += kStep * head_dim;
+        }
+    } else {
+#pragma unroll
+        for (uint32_t j = 0; j < kLoads; j++) {
+            const uint32_t i = threadIdx.x + j * kThreads, row = i / kChunks, c = i % kChunks;
+            if (kKeys * kChunks % kThreads && i >= kKeys * kChunks) break;
+            const bool in = c * 8 < head_dim;
+            load_chunk(shared + (row * kChunks + swizzle<kWidth>(row, c)) * 16, from + row * head_dim + (in ? c * 8 : 0), in);
         }
     }
 }
@@ -163,8 +177,9 @@ __device__ __forceinline__ void attend(const AttentionParams& p) {
     const auto load = [&](uint32_t tile, uint32_t stage) {
         if (tile < t.key_end) {
             const uint32_t to = base + stage * 2 * kTileBytes;
-            load_tile<kWidth, kKeys, kThreads>(p, k, tile * kKeys, to);
-            load_tile<kWidth, kKeys, kThreads>(p, v, tile * kKeys, to + kTileBytes);
+            const uint64_t from = uint64_t{tile} * kKeys * p.head_dim;
+            load_tile<kWidth, kKeys, kThreads>(k + from, p.head_dim, to);
+            load_tile<kWidth, kKeys, kThreads>(v + from, p.head_dim, to + kTileBytes);
         }
         cp_async_commit();
     };
