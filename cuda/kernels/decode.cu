@@ -48,7 +48,7 @@ class Decoder {
             barrier.wait();
             stage_copy(halves_at(p.at_attention), p.heads * p.head_dim, mem);
             trace();
-            run_job<small>(layer.jobs[kJobO], rows_target(kJobO), mem, at, stream);
+            run_job<small>(p, layer.jobs[kJobO], rows_target(kJobO), mem, at, stream);
             gate_up(layer);
             down(layer);
         }
@@ -69,7 +69,7 @@ class Decoder {
 
     // Each block brings its piece of the token's row.
     __device__ __forceinline__ void embed() {
-        const uint32_t token = *p.token, begin = at.sm * p.hidden / at.sms, end = (at.sm + 1) * p.hidden / at.sms;
+        const uint32_t token = p.token ? *p.token : p.token_value, begin = at.sm * p.hidden / at.sms, end = (at.sm + 1) * p.hidden / at.sms;
         const half* row = reinterpret_cast<const half*>(p.embedding) + static_cast<uint64_t>(token) * p.hidden;
         const float scale = p.embedding_scale ? p.embedding_scale[token] : 1.0f;
 #pragma unroll 1
@@ -94,7 +94,7 @@ class Decoder {
             }
             Target target = rows_target(i);
             if (gate_up) target = {Output::GateUp, nullptr, halves_at(p.at_hidden), layer.jobs[kJobDown].inverse, p.intermediate, parts_of(p, i, at)};
-            run_job<small>(j, target, mem, at, stream);
+            run_job<small>(p, j, target, mem, at, stream);
         }
     }
 
@@ -117,24 +117,24 @@ class Decoder {
             stage_gate_up_apart(p, gate, rows_of(p, layer, kJobGateUp + 1, at), j.inverse, mem);
         } else {
             stage_copy(halves_at(p.at_hidden), p.intermediate, mem);
-            stage_shared_tiles(p, gate, j.inverse, mem, at);
+            stage_shared_tiles(p, gate, layer.jobs[kJobGateUp].by_per_tile, j.inverse, mem, at);
         }
         trace();
-        run_job<small>(j, rows_target(kJobDown), mem, at, stream);
+        run_job<small>(p, j, rows_target(kJobDown), mem, at, stream);
     }
 
     __device__ __forceinline__ void head() {
         const bool any = p.layer_count != 0;
         const Rows y = any ? rows_of(p, mem.layers[(p.layer_count - 1) % 2], kJobDown, at) : Rows(p.head, nullptr, nullptr, at.sms);
         stage_norm(p, {x[0], p.final_norm, x[1], p.head.inverse, any, any, nullptr, nullptr}, y, mem, at, barrier);
-        run_job<small>(p.head, {Output::Logits, p.logits, nullptr, nullptr, p.vocab, parts_of(p, kDecodeJobs, at)}, mem, at, stream);
+        run_job<small>(p, p.head, {Output::Logits, p.logits, nullptr, nullptr, p.vocab, parts_of(p, kDecodeJobs, at)}, mem, at, stream);
         barrier.arrive();
         barrier.wait();
         // The tile that begins here and ends in another block.
         const Rows logits(p.head, nullptr, parts_of(p, kDecodeJobs, at), at.sms);
-        const uint32_t begin = share_begin(logits.units, at.sm, at.sms), end = share_begin(logits.units, at.sm + 1, at.sms);
+        const uint32_t begin = share_begin(p.head.units, at.sm, p.by_grid), end = share_begin(p.head.units, at.sm + 1, p.by_grid);
         if (begin == end || threadIdx.x >= 16) return;
-        const uint32_t tile = divide(end - 1, logits.per_tile), row = tile * 16 + threadIdx.x;
+        const uint32_t tile = divide(end - 1, p.head.by_per_tile), row = tile * 16 + threadIdx.x;
         if (tile * logits.per_tile < begin || (tile + 1) * logits.per_tile <= end || row >= p.vocab) return;
         const uint32_t owners = logits.owners(tile);
         float v = load_coherent(logits.first_part(owners, row));
@@ -144,13 +144,18 @@ class Decoder {
 };
 
 template <bool small>
-__device__ __forceinline__ void decode(const DecodeParams& p) {
+__device__ __forceinline__ void decode(const DecodeParams& params) {
     extern __shared__ __align__(128) uint8_t shared[];
+    // Parameters are read through pointers, which go to shared memory faster than to where a kernel's parameters lie.
+    uint4* copy = reinterpret_cast<uint4*>(shared + 512);
+    for (uint32_t i = threadIdx.x; i < sizeof(DecodeParams) / 16; i += blockDim.x) copy[i] = reinterpret_cast<const uint4*>(&params)[i];
+    __syncthreads();
+    const DecodeParams& p = *reinterpret_cast<const DecodeParams*>(copy);
     const Place at = {blockIdx.x, gridDim.x, threadIdx.x / 32, blockDim.x / 32, threadIdx.x % 32};
     Memory mem;
     mem.sums = reinterpret_cast<float*>(shared);
     mem.flags = reinterpret_cast<uint32_t*>(shared + 128);
-    mem.layers = reinterpret_cast<DecodeLayer*>(shared + 512);
+    mem.layers = reinterpret_cast<DecodeLayer*>(shared + 512 + sizeof(DecodeParams));
     mem.partial = reinterpret_cast<float*>(mem.layers + 2);
     mem.rotation = mem.partial + at.warps * 32;
     mem.overlay = shared + p.shared_input;
@@ -166,7 +171,7 @@ __device__ __forceinline__ void decode(const DecodeParams& p) {
     for (uint32_t i = threadIdx.x; i < 128; i += blockDim.x) reinterpret_cast<uint32_t*>(zeros)[i] = 0;
 
     griddep_wait();
-    const uint32_t position = *p.position;
+    const uint32_t position = p.position ? *p.position : p.position_value;
     for (uint32_t i = threadIdx.x; i < p.head_dim / 2; i += blockDim.x) {
         // The angle may be far beyond what float can tell apart: whole turns are taken off in double.
         constexpr double kTurn = 6.283185307179586476925;

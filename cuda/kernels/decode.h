@@ -15,6 +15,20 @@
 
 namespace pith::cuda {
 
+// Division of numbers below 2^31 by a constant, as a product.
+struct Divisor {
+    uint64_t magic;  // ceil(2^shift / divisor), below 2^33
+    uint32_t shift;
+    uint32_t divisor;
+};
+inline Divisor make_divisor(uint32_t divisor) {
+    uint32_t log = 0;
+    while (log < 31 && (uint32_t{1} << log) < divisor) log++;
+    // 2^(32 + log) / divisor; 2^63 / divisor is exact enough to start from, as long as log is below 32
+    const uint64_t two = uint64_t{1} << (32 + log > 63 ? 63 : 32 + log);
+    return {divisor ? (two - 1) / divisor + 1 : 0, 32 + log, divisor};
+}
+
 // A matrix, and how the grid shares it. make_decode_job() fills in all after `inverse`.
 struct DecodeJob {
     Matrix matrix;            // data == NULL: there is none
@@ -24,6 +38,7 @@ struct DecodeJob {
     uint32_t magic;           // n / pairs is the high word of n * magic, or n itself if magic is 0
     uint32_t kind;            // which inner loop
     uint32_t reserved;
+    Divisor by_units, by_per_tile;
 };
 
 // q, k and v may be one matrix of stacked parts (each padded to whole tiles), or two or three; gate and up one of interleaved tiles or two.
@@ -44,14 +59,15 @@ struct DecodeLayer {
 };
 static_assert(sizeof(DecodeLayer) % 16 == 0);
 
-struct DecodeParams {
+struct alignas(16) DecodeParams {
     const DecodeLayer* layers;     // device
     const float* final_norm;       // [hidden]
     const uint16_t* embedding;     // F16 [vocab][hidden]; may be mapped host memory
     const float* embedding_scale;  // [vocab], or NULL: 1
-    const uint32_t* token;         // device: read when the kernel runs
-    const uint32_t* position;
-    const float* inverse_frequencies;  // [head_dim / 2]
+    const uint32_t* token;         // device: read when the kernel runs; NULL: token_value
+    const uint32_t* position;      // likewise
+    uint32_t token_value, position_value;
+    const double* inverse_frequencies;  // [head_dim / 2]
     float* logits;                 // [vocab]
     DecodeJob head;
     uint32_t layer_count, hidden, intermediate, heads, kv_heads, head_dim, vocab;
@@ -71,10 +87,12 @@ struct DecodeParams {
     uint32_t head_blocks;                        // how many times, for all query heads of a kv head
     uint32_t kv_unit;                            // positions of a unit of the cache
     uint32_t small;                              // the staged input lies in global memory
-    uint32_t reserved;
+    Divisor by_grid, by_warps, by_kv_unit, by_head_dim, by_half_dim, by_head_blocks;
     uint64_t workspace_bytes;
     uint64_t at_counters, at_x, at_y[kDecodeJobs], at_parts, at_attention, at_hidden, at_partials, at_input, input_stride;
 };
+
+static_assert(sizeof(DecodeParams) % 16 == 0);
 
 inline uint32_t decode_up(uint32_t v, uint32_t to) { return (v + to - 1) / to * to; }
 
@@ -97,6 +115,8 @@ inline DecodeJob make_decode_job(const Matrix& m, const uint32_t* inverse) {
         j.kind = kKindQ4 + 2 * form + (m.zeros ? 1 : 0);
     }
     j.units = j.per_tile * m.tiles;
+    j.by_units = make_divisor(j.units);
+    j.by_per_tile = make_divisor(j.per_tile);
     return j;
 }
 
@@ -113,6 +133,10 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     const uint32_t d = p->head_dim;
     if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || threads % 32 || !threads || threads > 512 || !sms) return false;
     p->grid = sms;
+    p->by_grid = make_divisor(sms);
+    p->by_warps = make_divisor(threads / 32);
+    p->by_head_dim = make_divisor(d);
+    p->by_half_dim = make_divisor(d / 2);
     p->threads = threads;
     p->small = small;
     const uint32_t warps = threads / 32, ratio = p->heads / p->kv_heads;
@@ -122,6 +146,8 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     while (lanes * 8 < d) lanes *= 2;
     const uint32_t at_once = 32 / lanes;  // positions that a warp reads at once
     p->kv_unit = 1024 / d / at_once * at_once;
+    p->by_kv_unit = make_divisor(p->kv_unit);
+    p->by_head_blocks = make_divisor(p->head_blocks);
     if (!p->whole_head_units) p->whole_head_units = 32;
 
     // The slots of the rings: codes, then scales, then zero points.
@@ -145,8 +171,8 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     p->zero_at = 2048 + groups * 32;
     p->slot_bytes = p->zero_at + zero_words * 32 + 16;
 
-    // Shared memory: sums and flags, two layers' descriptions, partial tiles, cos and sin, zeros, the input (attention uses the same place), the rings.
-    const uint32_t fixed = decode_up(512 + 2 * static_cast<uint32_t>(sizeof(DecodeLayer)) + warps * 2 * 16 * 4 + d * 4 + 512, 128);
+    // Shared memory: sums and flags, the parameters, two layers' descriptions, partial tiles, cos and sin, zeros, the input (attention uses the same place), the rings.
+    const uint32_t fixed = decode_up(512 + static_cast<uint32_t>(sizeof(DecodeParams)) + 2 * static_cast<uint32_t>(sizeof(DecodeLayer)) + warps * 2 * 16 * 4 + d * 4 + 512, 128);
     const uint32_t attention = ((p->head_rows + 2) * d + warps * (d + 2)) * 4;
     const uint32_t input = decode_up(cols, 256) * 2;
     p->shared_input = fixed;

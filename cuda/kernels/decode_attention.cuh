@@ -42,7 +42,7 @@ template <uint32_t rows>
 class Attention {
    public:
     __device__ __forceinline__ Attention(const DecodeParams& params, const Place& place, const Memory& memory, uint32_t the_position)
-        : p(params), at(place), mem(memory), position(the_position), d(params.head_dim) {
+        : p(params), at(place), mem(memory), position(the_position), d(params.head_dim), ratio(params.heads / params.kv_heads) {
         query = reinterpret_cast<float*>(mem.overlay);
         new_key = query + rows * d;
         new_value = new_key + d;
@@ -56,10 +56,10 @@ class Attention {
         const KvCut cut(p, at, layer.window, position);
 #pragma unroll 1
         for (uint32_t unit = cut.begin; unit < cut.end;) {
-            const uint32_t head = divide(unit, cut.per_head), head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head), n = stop - unit;
+            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head), n = stop - unit;
             stage(layer, head, unit == head_unit);
-            uint32_t from = unit + warp_begin(n, at.warp, at.warps);
-            const uint32_t end = unit + warp_begin(n, at.warp + 1, at.warps);
+            uint32_t from = unit + warp_begin(n, at.warp, p.by_warps);
+            const uint32_t end = unit + warp_begin(n, at.warp + 1, p.by_warps);
             SoftmaxState<rows> state;
             state.clear();
             if (from == head_unit && from < end) {
@@ -81,29 +81,29 @@ class Attention {
     const DecodeParams& p;
     const Place& at;
     const Memory& mem;
-    const uint32_t position, d;
+    const uint32_t position, d, ratio;  // ratio: query heads of a kv head
     uint32_t lanes, element;  // lanes that share a position; the first element of this lane
     float *query, *new_key, *new_value, *scratch;
 
     // Query heads of this block of heads, and the first of them.
     __device__ __forceinline__ uint32_t first_head(uint32_t head) const {
-        const uint32_t kv = divide(head, p.head_blocks);
-        return kv * divide(p.heads, p.kv_heads) + (head - kv * p.head_blocks) * rows;
+        const uint32_t kv = divide(head, p.by_head_blocks);
+        return kv * ratio + (head - kv * p.head_blocks) * rows;
     }
     __device__ __forceinline__ uint32_t head_count(uint32_t head) const {
-        return min(rows, divide(p.heads, p.kv_heads) - (head - divide(head, p.head_blocks) * p.head_blocks) * rows);
+        return min(rows, ratio - (head - divide(head, p.by_head_blocks) * p.head_blocks) * rows);
     }
 
     // Queries (rotated, scaled) and, for the block that has the new position, its key and value, which also go to the cache.
     __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t head, bool with_new) {
-        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = divide(head, p.head_blocks);
+        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = divide(head, p.by_head_blocks);
         const Rows q = rows_of(p, layer, layer.q_job, at), k = rows_of(p, layer, layer.k_job, at), v = rows_of(p, layer, layer.v_job, at);
         const float scale = p.attention_scale * 1.44269504088896f;  // softmax is in powers of two
         const uint64_t cache = (static_cast<uint64_t>(kv) * p.kv_positions + position) * d;
         const bool keep = with_new && head == kv * p.head_blocks;
 #pragma unroll 1
         for (uint32_t n = threadIdx.x; n < (rows + (with_new ? 2 : 0)) * half_dim; n += blockDim.x) {
-            const uint32_t row = divide(n, half_dim), i = n - row * half_dim;
+            const uint32_t row = divide(n, p.by_half_dim), i = n - row * half_dim;
             const float c = mem.rotation[i], s = mem.rotation[half_dim + i];
             if (row < rows) {
                 float a = 0, b = 0;
@@ -255,7 +255,7 @@ class Attention {
     __device__ __forceinline__ void combine(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t unit, uint32_t stop,
                                             const SoftmaxState<rows>& state) const {
         const uint32_t count = head_count(head), line = d + 2;
-        const uint32_t room = divide(p.input_bytes / 4 - (rows + 2) * d, at.warps * line), at_a_time = min(rows, room);
+        const uint32_t room = (p.input_bytes / 4 - (rows + 2) * d) / (at.warps * line), at_a_time = min(rows, room);
         const bool begins = unit == head * cut.per_head, whole = begins && stop == (head + 1) * cut.per_head;
         float* partial = reinterpret_cast<float*>(mem.work + p.at_partials) + (at.sm * 2 + (begins ? 1 : 0)) * rows * line;
 #pragma unroll 1
@@ -274,7 +274,7 @@ class Attention {
             const uint32_t now = min(at_a_time, count - h0);
 #pragma unroll 1
             for (uint32_t n = threadIdx.x; n < now * d; n += blockDim.x) {
-                const uint32_t h = divide(n, d), e = n - h * d;
+                const uint32_t h = divide(n, p.by_head_dim), e = n - h * d;
                 float largest = kLowest, sum = 0, out = 0;
 #pragma unroll 4
                 for (uint32_t w = 0; w < at.warps; w++) largest = fmaxf(largest, scratch[(w * at_a_time + h) * line]);
@@ -306,7 +306,7 @@ class Attention {
     // The last block to come here adds all blocks' parts of the head.
     __device__ __forceinline__ void combine_blocks(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t count) const {
         uint32_t* counter = reinterpret_cast<uint32_t*>(mem.work + p.at_counters + 256) + head;
-        const uint32_t first = owner_of(head * cut.per_head, cut.units, at.sms), last = owner_of((head + 1) * cut.per_head - 1, cut.units, at.sms);
+        const uint32_t first = cut.owner(head * cut.per_head, at.sms), last = cut.owner((head + 1) * cut.per_head - 1, at.sms);
         if (threadIdx.x == 0) {
             const bool is_last = add_acquire_release(counter, 1) == last - first;
             if (is_last) *counter = 0;
@@ -320,7 +320,7 @@ class Attention {
         const float* partials = reinterpret_cast<const float*>(mem.work + p.at_partials);
 #pragma unroll 1
         for (uint32_t n = threadIdx.x; n < count * d; n += blockDim.x) {
-            const uint32_t h = divide(n, d), e = n - h * d;
+            const uint32_t h = divide(n, p.by_head_dim), e = n - h * d;
             float largest = kLowest, sum = 0, out = 0;
 #pragma unroll 2
             for (uint32_t s = first; s <= last; s++) {

@@ -21,12 +21,13 @@ class Barrier {
         if (threadIdx.x == 0) {
             target += blocks;
 #ifdef PITH_SPIN_LIMIT
-            for (uint64_t spins = 0; load_acquire(counter) < target;)
+            for (uint64_t spins = 0; load_relaxed(counter) < target;)
                 if (++spins > PITH_SPIN_LIMIT) __trap();
 #else
-            while (load_acquire(counter) < target) {
+            while (load_relaxed(counter) < target) {
             }
 #endif
+            fence_acquire();
         }
         __syncthreads();
         trace();
@@ -62,7 +63,7 @@ __device__ __forceinline__ void clear_input_tail(half* input, uint32_t cols) {
 // input = halves of rmsnorm(x + y) * weight; x + y is kept in x_out. fetch() may run before the barrier that completes y.
 class NormStage {
    public:
-    __device__ __forceinline__ NormStage(const DecodeParams& p, const Place& place) : at(place), quads(p.hidden / 4), eps(p.rms_eps) {}
+    __device__ __forceinline__ NormStage(const DecodeParams& p, const Place& place) : at(place), quads(p.hidden / 4), eps(p.rms_eps), by_grid(p.by_grid) {}
 
     __device__ __forceinline__ void fetch(const float* the_x, const float* the_weight, const Rows& y, bool add) {
         x = reinterpret_cast<const float4*>(the_x);
@@ -78,7 +79,7 @@ class NormStage {
     }
 
     __device__ __forceinline__ void stage(const Rows& y, bool add, float* x_out, const uint32_t* inverse, const Memory& mem) {
-        const uint32_t mine = at.sm * quads / at.sms, mine_end = (at.sm + 1) * quads / at.sms;
+        const uint32_t mine = divide(at.sm * quads, by_grid), mine_end = divide((at.sm + 1) * quads, by_grid);
         float squares = 0;
         float4 first[kHeld] = {};
 #pragma unroll
@@ -123,6 +124,7 @@ class NormStage {
     const Place& at;
     const uint32_t quads;
     const float eps;
+    const Divisor by_grid;
     const float4* x;
     const float4* weight;
     float4 held[kHeld], held_weight[kHeld];
@@ -180,13 +182,13 @@ __device__ __noinline__ void stage_copy(const half* from, uint32_t cols, const M
 }
 
 // silu(gate) * up of the tiles that blocks share, into the staged copy of the others.
-__device__ __noinline__ void stage_shared_tiles(const DecodeParams& p, const Rows& y, const uint32_t* inverse, const Memory& mem, const Place& at) {
+__device__ __noinline__ void stage_shared_tiles(const DecodeParams& p, const Rows& y, const Divisor& by_per_tile, const uint32_t* inverse, const Memory& mem, const Place& at) {
 #pragma unroll 1
     for (uint32_t n = threadIdx.x; n < at.sms * 8; n += blockDim.x) {
         const uint32_t s = n / 8, g = n % 8;
         if (s == 0) continue;
-        const uint32_t border = share_begin(y.units, s, at.sms), tile = divide(border, y.per_tile), tile_begin = tile * y.per_tile;
-        if (border >= y.units || border == tile_begin || share_begin(y.units, s - 1, at.sms) > tile_begin) continue;
+        const uint32_t border = share_begin(y.units.divisor, s, p.by_grid), tile = divide(border, by_per_tile), tile_begin = tile * y.per_tile;
+        if (border >= y.units.divisor || border == tile_begin || share_begin(y.units.divisor, s - 1, p.by_grid) > tile_begin) continue;
         const uint32_t i = tile * 8 + g;
         if (i >= p.intermediate) continue;
         const uint32_t owners = y.owners(tile);

@@ -161,29 +161,29 @@ struct Share {
     uint32_t begin, n;    // of the block
     uint32_t from, stop;  // of the warp
 
-    __device__ __forceinline__ Share(const DecodeJob& j, const Place& at) {
-        begin = share_begin(j.units, at.sm, at.sms);
-        n = share_begin(j.units, at.sm + 1, at.sms) - begin;
-        from = begin + warp_begin(n, at.warp, at.warps);
-        stop = begin + warp_begin(n, at.warp + 1, at.warps);
+    __device__ __forceinline__ Share(const DecodeParams& p, const DecodeJob& j, const Place& at) {
+        begin = share_begin(j.units, at.sm, p.by_grid);
+        n = share_begin(j.units, at.sm + 1, p.by_grid) - begin;
+        from = begin + warp_begin(n, at.warp, p.by_warps);
+        stop = begin + warp_begin(n, at.warp + 1, p.by_warps);
     }
 };
 
 // This warp's units: complete tiles go to `to`, others to mem.partial.
 template <bool small, uint32_t kind>
-__device__ __noinline__ void run_units(const DecodeJob& j, const Target& to, const Memory& mem, const Place& place, Stream& stream) {
+__device__ __noinline__ void run_units(const DecodeParams& p, const DecodeJob& j, const Target& to, const Memory& mem, const Place& place, Stream& stream) {
     const Place at = place;
     Stream own_stream(stream, at);  // a copy, to be kept in registers
     Ring& ring = own_stream.ring;
     Feeder& feeder = own_stream.feeder;
-    const Share share(j, at);
+    const Share share(p, j, at);
     const uint32_t per_tile = j.per_tile, magic = j.magic, pairs = (j.matrix.cols + 31) / 32, zero_offset = j.matrix.zero_offset;
     constexpr bool dense = kind == kKindF16;
     constexpr uint32_t unit_input = dense ? 128 : 512;  // bytes
     const typename Input<small>::Address input = Input<small>::of(mem.input) + at.lane % 4 * 16, zeros = Input<small>::of(mem.zeros);
     float* own = mem.partial + at.warp * 32;
 
-    uint32_t tile = divide(share.from, per_tile), k = share.from - tile * per_tile;
+    uint32_t tile = divide(share.from, j.by_per_tile), k = share.from - tile * per_tile;
 #pragma unroll 1
     for (uint32_t unit = share.from; unit < share.stop; tile++, k = 0) {
         const uint32_t whole_end = (tile + 1) * per_tile, segment_end = min(share.stop, whole_end);
@@ -220,14 +220,14 @@ __device__ __noinline__ void run_units(const DecodeJob& j, const Target& to, con
 }
 
 // The first warp of this block that has a share of a tile adds those of the warps that follow.
-__device__ __forceinline__ void add_shares(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at) {
-    const Share share(j, at);
+__device__ __forceinline__ void add_shares(const DecodeParams& p, const DecodeJob& j, const Target& to, const Memory& mem, const Place& at) {
+    const Share share(p, j, at);
     if (share.from == share.stop) return;
     const uint32_t per_tile = j.per_tile, g = at.lane / 4, end = share.begin + share.n;
     const float* own = mem.partial + at.warp * 32;
 #pragma unroll 1
     for (uint32_t slot = 0; slot < 2; slot++) {
-        const uint32_t tile = divide(slot ? share.stop - 1 : share.from, per_tile);
+        const uint32_t tile = divide(slot ? share.stop - 1 : share.from, j.by_per_tile);
         const uint32_t tile_begin = tile * per_tile, tile_end = tile_begin + per_tile;
         // slot 0 is a sum to be made here only if no warp of this block came before; slot 1 if the tile begins here and ends elsewhere
         const bool mine = slot ? tile_begin >= share.from && tile_end > share.stop : share.from == share.begin && tile_begin < share.from;
@@ -235,7 +235,7 @@ __device__ __forceinline__ void add_shares(const DecodeJob& j, const Target& to,
         float low = own[slot * 16 + g], high = own[slot * 16 + g + 8];
 #pragma unroll 1
         for (uint32_t w = at.warp + 1; w < at.warps; w++) {
-            const uint32_t from = share.begin + warp_begin(share.n, w, at.warps), stop = share.begin + warp_begin(share.n, w + 1, at.warps);
+            const uint32_t from = share.begin + warp_begin(share.n, w, p.by_warps), stop = share.begin + warp_begin(share.n, w + 1, p.by_warps);
             if (from >= tile_end) break;
             if (from == stop) continue;
             low += mem.partial[w * 32 + g];
@@ -255,22 +255,22 @@ __device__ __forceinline__ void add_shares(const DecodeJob& j, const Target& to,
 // Multiplies this block's units of `j` and passes complete tiles to `to`, parts of tiles to to.parts. The whole block comes here, the input
 // staged before; at the end stragglers may still read mem.partial.
 template <bool small>
-__device__ __noinline__ void run_job(const DecodeJob& j, const Target& to, const Memory& mem, const Place& at, Stream& stream) {
+__device__ __noinline__ void run_job(const DecodeParams& p, const DecodeJob& j, const Target& to, const Memory& mem, const Place& at, Stream& stream) {
     switch (j.kind) {
 #define PITH_FORM(form)                                                                                    \
-    case kKindQ4 + 2 * form: run_units<small, kKindQ4 + 2 * form>(j, to, mem, at, stream); break;          \
-    case kKindQ4 + 2 * form + 1: run_units<small, kKindQ4 + 2 * form + 1>(j, to, mem, at, stream); break
+    case kKindQ4 + 2 * form: run_units<small, kKindQ4 + 2 * form>(p, j, to, mem, at, stream); break;          \
+    case kKindQ4 + 2 * form + 1: run_units<small, kKindQ4 + 2 * form + 1>(p, j, to, mem, at, stream); break
         PITH_FORM(0);
         PITH_FORM(1);
         PITH_FORM(2);
         PITH_FORM(3);
         PITH_FORM(4);
 #undef PITH_FORM
-        default: run_units<small, kKindF16>(j, to, mem, at, stream); break;
+        default: run_units<small, kKindF16>(p, j, to, mem, at, stream); break;
     }
     trace();
     __syncthreads();
-    add_shares(j, to, mem, at);
+    add_shares(p, j, to, mem, at);
     trace();
 }
 
@@ -280,10 +280,11 @@ __device__ __noinline__ void run_job(const DecodeJob& j, const Target& to, const
 struct Rows {
     const float* rows;
     const float* parts;
-    uint32_t units, per_tile, sms;
+    uint32_t per_tile, sms;
+    Divisor units;
 
     __device__ __forceinline__ Rows(const DecodeJob& j, const float* the_rows, const float* the_parts, uint32_t blocks)
-        : rows(the_rows), parts(the_parts), units(j.units), per_tile(j.per_tile), sms(blocks) {}
+        : rows(the_rows), parts(the_parts), per_tile(j.per_tile), sms(blocks), units(j.by_units) {}
 
     // The blocks that have a share of a tile: first | last << 16.
     __device__ __forceinline__ uint32_t owners(uint32_t tile) const {

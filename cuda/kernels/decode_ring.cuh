@@ -27,17 +27,18 @@ struct Place {
 };
 
 // The kernel's speed hangs on its size: all that a layer runs must stay in the instruction cache. Hence functions that are called rather
-// than inlined, and loops that are not unrolled.
-__device__ __noinline__ uint32_t divide(uint32_t a, uint32_t b) { return a / b; }
+// than inlined, and loops that are not unrolled. And on the latency of what stands between two phases: no divisions there.
+__device__ __forceinline__ uint32_t divide(uint32_t a, const Divisor& b) { return static_cast<uint32_t>(a * b.magic >> b.shift); }
 
-// Units [begin, end) of `units` that belong to block `sm`, and the block that a unit belongs to. Blocks that have none are the last ones.
-__device__ __forceinline__ uint32_t share_begin(uint32_t units, uint32_t sm, uint32_t sms) {
-    const uint32_t n = min(units, sms);
-    return sm >= n ? units : divide(sm * units + n - 1, n);
+// Units [begin, end) of `units` that belong to block `sm`. Blocks that have none are the last ones.
+__device__ __forceinline__ uint32_t share_begin(uint32_t units, uint32_t sm, const Divisor& sms) {
+    if (units < sms.divisor) return min(sm, units);
+    return divide(sm * units + sms.divisor - 1, sms);
 }
-__device__ __forceinline__ uint32_t owner_of(uint32_t unit, uint32_t units, uint32_t sms) { return divide(unit * min(units, sms), units); }
+// The block that a unit belongs to.
+__device__ __forceinline__ uint32_t owner_of(uint32_t unit, const Divisor& units, uint32_t sms) { return divide(unit * min(units.divisor, sms), units); }
 // Of n units of a block, where the share of a warp begins.
-__device__ __forceinline__ uint32_t warp_begin(uint32_t n, uint32_t warp, uint32_t warps) { return divide(n * warp, warps); }
+__device__ __forceinline__ uint32_t warp_begin(uint32_t n, uint32_t warp, const Divisor& warps) { return divide(n * warp, warps); }
 
 __device__ __forceinline__ uint32_t groups_before(const uint32_t pair, uint32_t magic) { return magic ? __umulhi(pair, magic) : pair; }
 
@@ -49,17 +50,19 @@ struct KvCut {
     uint32_t units;
     uint32_t begin, end;  // of this SM
 
+    __device__ __forceinline__ uint32_t owner(uint32_t unit, uint32_t sms) const { return unit * min(units, sms) / units; }
+
     __device__ __forceinline__ KvCut(const DecodeParams& p, const Place& at, uint32_t window, uint32_t position) {
         first = window && position + 1 > window ? position + 1 - window : 0;
-        per_head = 1 + divide(position - first + p.kv_unit - 1, p.kv_unit);
+        per_head = 1 + divide(position - first + p.kv_unit - 1, p.by_kv_unit);
         const uint32_t heads = p.kv_heads * p.head_blocks;
         units = heads * per_head;
         if (per_head - 1 <= p.whole_head_units) {
-            begin = share_begin(heads, at.sm, at.sms) * per_head;
-            end = share_begin(heads, at.sm + 1, at.sms) * per_head;
+            begin = share_begin(heads, at.sm, p.by_grid) * per_head;
+            end = share_begin(heads, at.sm + 1, p.by_grid) * per_head;
         } else {
-            begin = share_begin(units, at.sm, at.sms);
-            end = share_begin(units, at.sm + 1, at.sms);
+            begin = share_begin(units, at.sm, p.by_grid);
+            end = share_begin(units, at.sm + 1, p.by_grid);
         }
     }
 };
@@ -262,12 +265,12 @@ class Feeder {
     __device__ __forceinline__ bool begin_job(const DecodeJob& j) {
         const Matrix& m = j.matrix;
         if (!m.data) return false;
-        const uint32_t from = share_begin(j.units, at.sm, at.sms), n = share_begin(j.units, at.sm + 1, at.sms) - from;
-        unit = from + warp_begin(n, at.warp, at.warps);
-        end = from + warp_begin(n, at.warp + 1, at.warps);
+        const uint32_t from = share_begin(j.units, at.sm, p.by_grid), n = share_begin(j.units, at.sm + 1, p.by_grid) - from;
+        unit = from + warp_begin(n, at.warp, p.by_warps);
+        end = from + warp_begin(n, at.warp + 1, p.by_warps);
         if (unit == end) return false;
         per_tile = j.per_tile;
-        tile = divide(unit, per_tile);
+        tile = divide(unit, j.by_per_tile);
         k = unit - tile * per_tile;
         chunks = m.chunks;
         groups = m.groups;
@@ -292,14 +295,14 @@ class Feeder {
     __device__ __forceinline__ bool next_head() {
 #pragma unroll 1
         while (kv_at < kv_end) {
-            const uint32_t head = divide(kv_at, kv_per_head), stop = min(kv_end, (head + 1) * kv_per_head), n = stop - kv_at;
+            const uint32_t head = kv_at / kv_per_head, stop = min(kv_end, (head + 1) * kv_per_head), n = stop - kv_at;
             kv_head_unit = head * kv_per_head;
-            unit = kv_at + warp_begin(n, at.warp, at.warps);
-            end = kv_at + warp_begin(n, at.warp + 1, at.warps);
+            unit = kv_at + warp_begin(n, at.warp, p.by_warps);
+            end = kv_at + warp_begin(n, at.warp + 1, p.by_warps);
             kv_at = stop;
             if (unit == kv_head_unit && unit < end) unit++;  // the new position is not in the cache
             if (unit == end) continue;
-            const uint64_t offset = static_cast<uint64_t>(divide(head, p.head_blocks)) * p.kv_positions * p.head_dim * 2;
+            const uint64_t offset = static_cast<uint64_t>(divide(head, p.by_head_blocks)) * p.kv_positions * p.head_dim * 2;
             data = reinterpret_cast<const uint8_t*>(of_layer().keys) + offset;
             scales = reinterpret_cast<const uint8_t*>(of_layer().values) + offset;
             values_next = false;

@@ -195,7 +195,8 @@ struct Model {
     Shape s;
     std::vector<HostLayer> layers;
     Part head;
-    std::vector<float> embedding, embedding_scale, final_norm, inverse_frequencies;
+    std::vector<float> embedding, embedding_scale, final_norm;
+    std::vector<double> inverse_frequencies;
     uint32_t positions;
     DecodeParams p{};
     std::vector<DecodeLayer> device_layers;
@@ -270,7 +271,7 @@ static std::unique_ptr<Model> make_model(const Shape& s) {
     std::vector<uint16_t> rows;
     for (size_t i = 0; i < size_t{s.vocab} * s.hidden; i++) m.embedding.push_back(rounded(uniform(-1, 1))), rows.push_back(bits(m.embedding.back()));
     for (uint32_t i = 0; i < s.vocab; i++) m.embedding_scale.push_back(s.embedding_scale ? (i % 2 ? 2.0f : 0.5f) : 1.0f);
-    for (uint32_t i = 0; i < d / 2; i++) m.inverse_frequencies.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / d)));
+    for (uint32_t i = 0; i < d / 2; i++) m.inverse_frequencies.push_back(std::pow(10000.0, -2.0 * i / d));
     DecodeParams& p = m.p;
     p.layers = upload(m.device_layers);
     p.layer_count = s.layers;

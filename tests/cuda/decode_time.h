@@ -149,8 +149,8 @@ static std::unique_ptr<TimedModel> timed_model(const TimedShape& s) {
     p.embedding = static_cast<uint16_t*>(device_words(size_t{s.hidden} * 2 * 64, 0x2c002800, true));
     m.at = upload(std::vector<uint32_t>(2));
     p.token = m.at, p.position = m.at + 1;
-    std::vector<float> f;
-    for (uint32_t i = 0; i < d / 2; i++) f.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / d)));
+    std::vector<double> f;
+    for (uint32_t i = 0; i < d / 2; i++) f.push_back(std::pow(10000.0, -2.0 * i / d));
     p.inverse_frequencies = upload(f);
     p.logits = ones(s.vocab);
     p.hidden = s.hidden, p.intermediate = s.intermediate, p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.vocab = s.vocab;
