@@ -19,6 +19,17 @@ pith_status info(void* instance, uint32_t device, pith_device_info* to, pith_err
     return device_info(*static_cast<Instance*>(instance), device, to, error);
 }
 
+pith_status create(const BackendHost* host, const ModelFile* file, void** model, BackendBytes* bytes, pith_error* error) {
+    void* made = nullptr;
+    PITH_TRY(model_create(host, file, &made, bytes, error));
+    const pith_status status = describe_layers(*static_cast<Model*>(made), error);
+    if (status < 0)
+        model_destroy(made);
+    else
+        *model = made;
+    return status;
+}
+
 constexpr Backend kCudaBackend = {
     .abi = kBackendAbi,
     .struct_size = sizeof(Backend),
@@ -27,7 +38,7 @@ constexpr Backend kCudaBackend = {
     .open = open,
     .close = close,
     .device_info = info,
-    .model_create = model_create,
+    .model_create = create,
     .model_load = model_load,
     .model_destroy = model_destroy,
     .session_plan = session_plan,

@@ -53,7 +53,7 @@ pith_status draw_there(const Session& session, uint32_t row, Sampler& sampler, p
     }
     const History& history = sampler.history();
     const SampleRequest request{sampler.seed(),         history.recorded(), steps, static_cast<uint32_t>(count), sampler.vocabulary(),
-                                history.ring().data(), history.ring().size(), static_cast<uint32_t>(history.size()), 0};
+                                history.ring().data(), history.ring().size(), history.length(), 0};
     const pith_status status = session.backend->session_sample(session.compute, row, &request, token, error);
     if (status == PITH_OK) sampler.record(*token);
     return status;

@@ -55,7 +55,7 @@ struct SampleRequest {
     uint32_t vocabulary;       // ids at or above it are never drawn
     const int32_t* ring;       // the token recorded `age` ago is ring[(recorded - 1 - age) % ring_size]
     uint64_t ring_size;
-    uint32_t remembered;       // ages below it are known
+    uint32_t remembered;       // the most ages that count
     uint32_t reserved;
 };
 

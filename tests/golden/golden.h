@@ -200,8 +200,8 @@ inline Agreement agreement(const std::vector<float>& a, const std::vector<float>
 
 // The greedy continuation, as far as every margin up to there is clear.
 inline void check_greedy(Session& session, std::vector<float> logits, const std::vector<int32_t>& expected, const std::vector<float>& margins,
-                         size_t vocab) {
-    for (size_t i = 0; i < expected.size() && margins[i] >= 2e-3f; i++) {
+                         size_t vocab, float clear = 2e-3f) {
+    for (size_t i = 0; i < expected.size() && margins[i] >= clear; i++) {
         const pith_token token = static_cast<pith_token>(argmax(&logits[logits.size() - vocab], vocab));
         INFO("greedy token " << i);
         REQUIRE(token == expected[i]);

@@ -1,0 +1,32 @@
+// Products of a packed matrix with several tokens: which kernel, and what it needs.
+#pragma once
+#include "device.h"
+#include "layout.h"
+
+namespace pith::cuda {
+
+struct Session;
+
+enum class Store : uint32_t {
+    Half,    // y: F16 [tokens][stride]
+    Float,   // y: float [tokens][stride]
+    Add,     // y: float [tokens][stride], added to
+    GateUp,  // y: F16 [tokens][stride], silu(gate) * up at inverse[i] (NULL: i); columns from the width on become 0
+};
+
+struct Product {
+    const Matrix* matrix;
+    const uint16_t* x;        // F16 [tokens][x_stride], zero from the matrix's columns on
+    uint32_t x_stride, tokens;
+    Store store;
+    void* y;
+    uint64_t y_stride;        // elements
+    const uint32_t* inverse;  // GateUp
+    uint32_t width;           // GateUp: elements of the result
+};
+
+// Bytes of workspace for any product with this matrix and up to `tokens`.
+uint64_t matmul_workspace(const Device& device, const Matrix& matrix, uint32_t tokens, bool small);
+pith_status enqueue_product(Session& s, const Product& product, pith_error* error);
+
+}  // namespace pith::cuda
