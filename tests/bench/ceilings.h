@@ -17,7 +17,7 @@ public:
     // Why some are missing, a sentence; empty: all are there.
     const std::string& problem() const { return problem_; }
 
-    // All give 0 where they can't be measured, and take some 50 ms.
+    // All give 0 where they can't be measured. A fraction of a second each.
     // GB (10^9 bytes) a second, reading 1 GiB and more in launches of so many bytes, none of which finds its bytes in a cache.
     double read(uint64_t launch_bytes);
     // GB a second, bytes read and bytes written together.
