@@ -23,6 +23,14 @@ __device__ __forceinline__ void load_state(Launch& l) {
     __syncthreads();
 }
 
+// Whether more is kept than a list holds, so that helpers should wait: maybe after top-p and min-p, surely with a k that groups can't
+// narrow down.
+__device__ __forceinline__ bool passes_likely(const Launch& l) {
+    const SampleStep& step = l.shared.chain.step[l.shared.chain.prefix];
+    return step.kind == SampleKind::TopP || step.kind == SampleKind::MinP ||
+           (step.kind == SampleKind::TopK && (step.count > kTopFromGroups || (2 * kSampleGroup * step.count > l.n && l.n > kListSize)));
+}
+
 // NaN and +inf are remembered by the complement of their place, so that the first is the greatest.
 __device__ __forceinline__ void note_bad(Launch& l, float v, uint32_t index) {
     if (v < __uint_as_float(0x7f800000u) || index >= l.n) return;
@@ -45,7 +53,10 @@ __device__ __forceinline__ void scan_slice(Launch& l, uint32_t slice, float4 v) 
         note_bad(l, v.z, first + 2);
         note_bad(l, v.w, first + 3);
     }
-    for (uint32_t i = 0; i < s.chain.prefix; i++) penalise_slice(l, s.chain.step[i], slice * kSampleSlice, v);
+    for (uint32_t i = 0; i < s.chain.prefix; i++) {
+        if (i) __syncthreads();
+        penalise_slice(l, s.chain.step[i], slice * kSampleSlice, v);
+    }
     if (s.chain.prefix) __stcg(reinterpret_cast<float4*>(l.row + first), v);
     const float largest = logit_of(note_slice(l, slice, v));
     const SampleKind kind = first_kind(s);
@@ -58,51 +69,79 @@ __device__ __forceinline__ void scan_slice(Launch& l, uint32_t slice, float4 v) 
     if ((threadIdx.x & 31) == 0) __stcg(l.sums + first / 128, sum);
 }
 
-// The slices' sums relative to the largest of all, four a thread.
-__device__ __forceinline__ void load_sums(Launch& l, float largest, float scale, double (&mass)[4]) {
-    const uint32_t slice = threadIdx.x / 4;
-    float factor = 0;
-    if (slice < l.slice_count) {
-        const float most = logit_of(__ldcg(l.slices + slice));
-        factor = most > minus_infinity() ? weigh(most, largest, scale) : 0;
-    }
+// What the leader reads at once of what the blocks left.
+struct Survey {
+    Key best;         // of all
+    Groups groups;    // for steps that list
+    float most, low;  // the largest of this thread's groups; the least of the threads'
+    float4 sums;      // four runs of 128, relative to their slice's largest
+    float slice;      // that
+    uint32_t nan, infinite;
+};
+
+__device__ __forceinline__ void survey(Launch& l, Survey& found) {
+    Shared& s = l.shared;
+    const SampleKind kind = first_kind(s);
+    s.counts[threadIdx.x] = 0;
+    found.nan = __ldcg(&l.control->nan);
+    found.infinite = __ldcg(&l.control->infinite);
+    const Key mine = threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0;
+    uint32_t lowest = 0;
+    found.most = found.slice = minus_infinity();
     static_assert(kSampleSlice == 4 * 4 * 128);
-    for (uint32_t j = 0; j < 4; j++)
-        mass[j] = slice < l.slice_count ? static_cast<double>(__ldcg(l.sums + 4 * threadIdx.x + j)) * static_cast<double>(factor) : 0;
+    if ((kind == SampleKind::Draw || kind == SampleKind::TopP) && threadIdx.x / 4 < l.slice_count) {
+        found.sums = __ldcg(reinterpret_cast<const float4*>(l.sums) + threadIdx.x);
+        found.slice = logit_of(__ldcg(l.slices + threadIdx.x / 4));
+    }
+    if (kind != SampleKind::Draw && kind != SampleKind::Largest) {
+        load_groups(l, found.groups);
+#pragma unroll
+        for (uint32_t j = 0; j < 16; j++) found.most = fmaxf(found.most, found.groups.most[j]);
+        lowest = warp_max_u32(found.most > minus_infinity() ? ~order_of(found.most) : 0);
+    }
+    if ((threadIdx.x & 31) == 0) s.words[threadIdx.x / 32] = lowest;
+    found.best = block_best(mine, l);
+    found.low = value_of(~warp_max_u32(s.words[threadIdx.x % kWarps]));
+}
+static_assert(kSampleMaxVocab / kSampleSlice <= kThreads);
+
+// The sums relative to the largest of all.
+__device__ __forceinline__ void relative_sums(const Survey& found, float largest, float scale, double (&mass)[4]) {
+    const bool any = found.slice > minus_infinity();
+    const double factor = any ? static_cast<double>(weigh(found.slice, largest, scale)) : 0;
+    mass[0] = any ? static_cast<double>(found.sums.x) * factor : 0;
+    mass[1] = any ? static_cast<double>(found.sums.y) * factor : 0;
+    mass[2] = any ? static_cast<double>(found.sums.z) * factor : 0;
+    mass[3] = any ? static_cast<double>(found.sums.w) * factor : 0;
 }
 
 // The first step that takes tokens away, if what it leaves fits a list.
-__device__ inline uint32_t draw_by_list(Launch& l, const Row& row) {
+__device__ inline uint32_t draw_by_list(Launch& l, const Row& row, const Survey& found) {
     Shared& s = l.shared;
     const uint32_t at = s.chain.prefix;
     const SampleStep& step = s.chain.step[at];
-    Groups g;
-    load_groups(l, g);
     uint32_t size = kNone;
     double total = 0;
     if (step.kind == SampleKind::TopK) {
-        if (step.count <= kTopFromGroups) size = gather_top(l, row, g, step.count);
+        if (!passes_likely(l)) size = gather_top(l, row, found.groups, step.count, found.most, found.low);
     } else {
         double below = step.offset;
         if (step.kind == SampleKind::TopP) {  // at most 1024 can have a 1024th of the weight; mostly these are enough
             double mass[4];
-            load_sums(l, row.largest, static_cast<float>(step.scale), mass);
+            relative_sums(found, row.largest, static_cast<float>(step.scale), mass);
             block_scan((mass[0] + mass[1]) + (mass[2] + mass[3]), s.scan, l.turn, &total);
-            if (threadIdx.x == 0) s.number = log(total / 1024) / step.scale;
-            __syncthreads();
-            below = s.number;
+            below = static_cast<double>(logf(static_cast<float>(total / 1024))) / step.scale;
         }
         const float bound = just_below(static_cast<double>(row.largest) + below);
-        size = gather(l, row.from_row, g, [&](float v) { return v > bound; }, [&](float v, uint32_t) { return v > bound; });
+        size = gather(l, row.from_row, found.groups, [&](float v) { return v > bound; }, [&](float v, uint32_t) { return v > bound; });
     }
     return size == kNone || size == 0 ? kNone : draw_from_list(l, at, size, total);
 }
 
-__device__ inline Key best_of_row(Launch& l) { return block_best(threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0, l.shared); }
-static_assert(kSampleMaxVocab / kSampleSlice <= kThreads);
+__device__ inline Key best_of_row(Launch& l) { return block_best(threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0, l); }
 
 // Step by step over the whole row until a list holds what is kept.
-__device__ inline uint32_t draw_by_passes(Launch& l, Row row) {
+__device__ __noinline__ uint32_t draw_by_passes(Launch l, Row row) {
     Shared& s = l.shared;
     uint32_t done = 0;
     for (uint32_t i = s.chain.prefix;; i++) {
@@ -130,18 +169,19 @@ __device__ inline uint32_t draw_by_passes(Launch& l, Row row) {
     }
 }
 
-__device__ inline uint32_t draw(Launch& l, Key best) {
+__device__ inline uint32_t draw(Launch& l, const Survey& found) {
     Shared& s = l.shared;
+    const Key best = found.best;
     const Row row{kAnyFinite, logit_of(best), s.chain.prefix ? 1u : 0u};
     const SampleKind kind = first_kind(s);
     if (kind == SampleKind::Largest) return token_of(best);
     if (kind == SampleKind::Draw) {
         const float scale = static_cast<float>(s.chain.scale);
         double mass[4];
-        load_sums(l, row.largest, scale, mass);
+        relative_sums(found, row.largest, scale, mass);
         return draw_from_runs(l, row, mass, scale);
     }
-    const uint32_t token = draw_by_list(l, row);
+    const uint32_t token = draw_by_list(l, row, found);
     return token != kNone ? token : draw_by_passes(l, row);
 }
 
@@ -152,7 +192,7 @@ __device__ inline void conclude(Launch& l, SampleStatus status, uint32_t token, 
     if (status == SampleStatus::Ok) {
         if (args.next) *args.next = static_cast<int32_t>(token);
         if (args.record) {
-            if (s.history.ring_size) args.ring[s.history.recorded % s.history.ring_size] = static_cast<int32_t>(token);
+            if (s.history.ring_size) args.ring[ring_slot(s.history.recorded, s.history.ring_size)] = static_cast<int32_t>(token);
             args.history->recorded = s.history.recorded + 1;
         }
     }
@@ -167,23 +207,21 @@ __device__ inline void conclude(Launch& l, SampleStatus status, uint32_t token, 
 
 __device__ inline void decide(Launch& l) {
     Shared& s = l.shared;
-    if (threadIdx.x == 0) s.uniform = philox_uniform(s.chain.seed, s.history.recorded);
-    const uint32_t nan = __ldcg(&l.control->nan), infinite = __ldcg(&l.control->infinite);
-    const Key best = best_of_row(l);
+    Survey found;
+    survey(l, found);
     SampleStatus status = SampleStatus::Ok;
     uint32_t token = 0, index = 0;
-    if (nan || infinite) {
-        status = nan ? SampleStatus::Nan : SampleStatus::Infinite;
-        index = nan ? ~nan : ~infinite;
-    } else if (best < kAnyFinite) {
+    if (found.nan || found.infinite) {
+        status = found.nan ? SampleStatus::Nan : SampleStatus::Infinite;
+        index = found.nan ? ~found.nan : ~found.infinite;
+    } else if (found.best < kAnyFinite) {
         status = SampleStatus::Nothing;
     } else {
-        token = draw(l, best);
+        token = draw(l, found);
     }
+    if (threadIdx.x == 0) conclude(l, status, token, index);
     const uint32_t other = (s.serial + 1) & 1;
     for (uint32_t i = threadIdx.x; i < kMaxTurns; i += kThreads) l.control->tasks[other][i] = l.control->finished[other][i] = 0;
-    __syncthreads();
-    if (threadIdx.x == 0) conclude(l, status, token, index);
 }
 
 }  // namespace pith::cuda::sample
@@ -209,19 +247,18 @@ extern "C" __global__ void __launch_bounds__(pith::cuda::kSampleThreads) pith_sa
              args.vocab,
              gridDim.x,
              0};
+    clear_tally(s.tally);
     load_state(l);
     l.n = min(args.vocab, s.chain.vocabulary);
     scan_slice(l, blockIdx.x, v);
     griddep_launch();
     __syncthreads();
     if (threadIdx.x == 0) s.flag = add_acquire_release(&l.control->arrived, 1);
+    if (threadIdx.x == 32) s.uniform = philox_uniform(s.chain.seed, s.history.recorded);
     __syncthreads();
     if (s.flag == gridDim.x - 1) {
         decide(l);
-    } else {
-        const SampleKind kind = first_kind(s);
-        const bool long_list = kind == SampleKind::TopP || kind == SampleKind::MinP ||
-                               (kind == SampleKind::TopK && s.chain.step[s.chain.prefix].count > kTopFromGroups);
-        if (long_list) help(l);
+    } else if (passes_likely(l)) {
+        help(l);
     }
 }

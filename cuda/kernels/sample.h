@@ -38,7 +38,7 @@ struct SampleChain {
     uint32_t vocabulary;  // ids at and above it are never drawn
     uint32_t prefix;      // penalties that come before any other step
     uint32_t steps;       // not counting the closing Draw
-    uint32_t reserved;
+    uint32_t late;        // 1: there are penalties after the prefix
     SampleStep step[kSampleMaxSteps + 1];
 };
 
@@ -151,6 +151,7 @@ inline bool sample_chain(const Steps& steps, uint64_t seed, uint32_t vocabulary,
         if (chain->steps == kSampleMaxSteps) return false;
         leading = leading && to.kind == SampleKind::Penalties;
         if (leading) chain->prefix++;
+        if (!leading && to.kind == SampleKind::Penalties) chain->late = 1;
         chain->step[chain->steps++] = to;
     }
     chain->scale = scale;

@@ -28,6 +28,11 @@ __device__ __forceinline__ float logit_of(Key key) { return value_of(static_cast
 
 inline constexpr Key kAnyFinite = static_cast<Key>(0x00800000u) << 32;  // above -inf whatever the token
 
+// Where in a ring an element lies; place is below 2^32 but for texts of billions of tokens.
+__device__ __forceinline__ uint32_t ring_slot(uint64_t place, uint32_t size) {
+    return place >> 32 ? static_cast<uint32_t>(place % size) : static_cast<uint32_t>(place) % size;
+}
+
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
 
 // The largest float below every float >= bound.

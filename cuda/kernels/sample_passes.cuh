@@ -18,18 +18,23 @@ __device__ __forceinline__ bool in_bin(const Work& work, uint32_t order, uint32_
 
 __device__ inline void histogram_slice(Launch& l, const Work& work, const float (&v)[4], uint32_t first) {
     Shared& s = l.shared;
+    // Two words a bin, 20 bits in the low one: 2048 of the largest weight, 2^40, fill neither.
     __syncthreads();
-    for (uint32_t i = threadIdx.x; i < kSampleBins; i += kThreads) s.bins[i] = 0;
+    for (uint32_t i = threadIdx.x; i < kSampleBins; i += kThreads) s.halves.low[i] = s.halves.high[i] = 0;
     __syncthreads();
     for (uint32_t j = 0; j < 4; j++) {
         uint32_t bin;
         if (key_of(v[j], first + j) < work.cut || !in_bin(work, order_of(v[j]), &bin)) continue;
         const unsigned long long weight = work.pass == Pass::Count ? 1 : fixed_weight(weigh(v[j], work.largest, work.scale));
-        if (weight) atomicAdd(&s.bins[bin], weight);
+        const uint32_t low = static_cast<uint32_t>(weight) & 0xfffff, high = static_cast<uint32_t>(weight >> 20);
+        if (low) atomicAdd(&s.halves.low[bin], low);
+        if (high) atomicAdd(&s.halves.high[bin], high);
     }
     __syncthreads();
-    for (uint32_t i = threadIdx.x; i < kSampleBins; i += kThreads)
-        if (s.bins[i]) atomicAdd(&l.histogram[i], s.bins[i]);
+    for (uint32_t i = threadIdx.x; i < kSampleBins; i += kThreads) {
+        const unsigned long long sum = (static_cast<unsigned long long>(s.halves.high[i]) << 20) + s.halves.low[i];
+        if (sum) atomicAdd(&l.histogram[i], sum);
+    }
 }
 
 __device__ inline void do_slice(Launch& l, const Work& work, uint32_t slice) {
@@ -55,6 +60,8 @@ __device__ inline void do_slice(Launch& l, const Work& work, uint32_t slice) {
     for (uint32_t j = 0; j < 4; j++)
         if (key_of(v[j], first + j) < work.cut) v[j] = minus_infinity();
     four = make_float4(v[0], v[1], v[2], v[3]);
+    clear_tally(l.shared.tally);
+    __syncthreads();
     penalise_slice(l, l.shared.chain.step[work.step], slice * kSampleSlice, four);
     __stcg(reinterpret_cast<float4*>(l.row + first), four);
     note_slice(l, slice, four);
@@ -75,8 +82,8 @@ __device__ inline void do_slices(Launch& l, uint32_t turn) {
     }
 }
 
-// For the blocks that aren't the last to arrive.
-__device__ inline void help(Launch& l) {
+// For the blocks that aren't the last to arrive. (A call, with copies: the common paths keep their registers.)
+__device__ __noinline__ void help(Launch l) {
     Shared& s = l.shared;
     uint32_t done = 0;
     for (;;) {

@@ -47,16 +47,19 @@ struct Shared {
     Key list[kListSize];  // by id
     union {
         Key sorted[kListSize];  // by rank
-        unsigned long long bins[kSampleBins];
+        unsigned long long bins[2];
+        struct {
+            uint32_t low[kSampleBins], high[kSampleBins];
+        } halves;
         uint32_t counts[kThreads];
         struct {
-            uint32_t groups[kListSize];
+            uint32_t groups[kListSize], votes[kListSize];
         } picked;
         Tally tally;
     };
     ScanSpace scan;
     PickSpace pick;
-    Key best[kWarps];
+    Key best[2][kWarps];
     uint32_t words[kWarps];
     Work work;
     double uniform;
@@ -93,31 +96,33 @@ __device__ __forceinline__ float4 load_four(const float* from, uint32_t first, u
 }
 
 // The best key of the block, known to every thread.
-__device__ __forceinline__ Key block_best(Key key, Shared& s) {
+__device__ __forceinline__ Key block_best(Key key, Launch& l) {
+    Key* bests = l.shared.best[l.turn];
+    l.turn ^= 1;
     const Key best = warp_best(key);
+    if ((threadIdx.x & 31) == 0) bests[threadIdx.x / 32] = best;
     __syncthreads();
-    if ((threadIdx.x & 31) == 0) s.best[threadIdx.x / 32] = best;
-    __syncthreads();
-    return warp_best(s.best[threadIdx.x % kWarps]);
+    return warp_best(bests[threadIdx.x % kWarps]);
 }
 
 // ---- penalties ---------------------------------------------------------------------------------------------------------------------------
 
-// Counts the window's tokens; place(token) says where, or kNone.
+// Each thread its own four.
+__device__ __forceinline__ void clear_tally(Tally& tally) {
+    static_assert(kSampleSlice == 4 * kThreads);
+    reinterpret_cast<uint4*>(tally.newest)[threadIdx.x] = make_uint4(kNone, kNone, kNone, kNone);
+    reinterpret_cast<uint4*>(tally.count)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+    reinterpret_cast<uint4*>(tally.faded)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+}
+
+// Counts the window's tokens in a clear tally; place(token) says where, or kNone.
 template <class Place>
 __device__ __forceinline__ void fill_tally(Launch& l, const SampleStep& step, Place place) {
     Shared& s = l.shared;
     Tally& tally = s.tally;
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < kSampleSlice; i += kThreads) {
-        tally.newest[i] = kNone;
-        tally.count[i] = 0;
-        tally.faded[i] = 0;
-    }
-    __syncthreads();
     const uint32_t size = s.history.recorded < s.history.length ? static_cast<uint32_t>(s.history.recorded) : s.history.length;
     const uint32_t reach = step.window ? min(step.window + step.decay, size) : size;
-    const uint32_t newest = reach ? static_cast<uint32_t>((s.history.recorded - 1) % s.history.ring_size) : 0;
+    const uint32_t newest = reach ? ring_slot(s.history.recorded - 1, s.history.ring_size) : 0;
     for (uint32_t age = threadIdx.x; age < reach; age += kThreads) {
         const uint32_t token = static_cast<uint32_t>(__ldcg(l.args.ring + (newest >= age ? newest - age : newest + s.history.ring_size - age)));
         const uint32_t at = place(token);
@@ -134,21 +139,28 @@ __device__ inline float penalised(float logit, const SampleStep& step, uint32_t 
     const double strength = step.window && newest > step.window ? 1 - static_cast<double>(newest - step.window) / step.decay : 1;
     const double total = faded ? static_cast<double>(count) - static_cast<double>(faded) / step.decay : static_cast<double>(count);
     const double divisor = __dadd_rn(1, __dmul_rn(step.repetition - 1, strength));
-    const double x = __dmul_rn(static_cast<double>(logit), step.scale);
+    const double x = step.scale == 1 ? static_cast<double>(logit) : __dmul_rn(static_cast<double>(logit), step.scale);
     const double scaled = x > 0 ? x / divisor : __dmul_rn(x, divisor);
-    const double result = __dadd_rn(__dadd_rn(scaled, -__dmul_rn(step.presence, strength)), -__dmul_rn(step.frequency, total)) / step.scale;
+    double result = __dadd_rn(__dadd_rn(scaled, -__dmul_rn(step.presence, strength)), -__dmul_rn(step.frequency, total));
+    if (step.scale != 1) result /= step.scale;
     const double most = static_cast<double>(__uint_as_float(0x7f7fffffu));
     return __double2float_rn(fmin(fmax(result, -most), most));
 }
 
+// The tally is clear before and after.
 __device__ __forceinline__ void penalise_slice(Launch& l, const SampleStep& step, uint32_t low, float4& v) {
     fill_tally(l, step, [&](uint32_t token) { return token - low < kSampleSlice ? token - low : kNone; });
-    const Tally& tally = l.shared.tally;
-    const uint32_t at = 4 * threadIdx.x;
-    v.x = penalised(v.x, step, tally.newest[at], tally.count[at], tally.faded[at]);
-    v.y = penalised(v.y, step, tally.newest[at + 1], tally.count[at + 1], tally.faded[at + 1]);
-    v.z = penalised(v.z, step, tally.newest[at + 2], tally.count[at + 2], tally.faded[at + 2]);
-    v.w = penalised(v.w, step, tally.newest[at + 3], tally.count[at + 3], tally.faded[at + 3]);
+    Tally& tally = l.shared.tally;
+    const uint4 newest = reinterpret_cast<const uint4*>(tally.newest)[threadIdx.x];
+    if ((newest.x & newest.y & newest.z & newest.w) != kNone) {
+        const uint4 count = reinterpret_cast<const uint4*>(tally.count)[threadIdx.x], faded = reinterpret_cast<const uint4*>(tally.faded)[threadIdx.x];
+        v.x = penalised(v.x, step, newest.x, count.x, faded.x);
+        v.y = penalised(v.y, step, newest.y, count.y, faded.y);
+        v.z = penalised(v.z, step, newest.z, count.z, faded.z);
+        v.w = penalised(v.w, step, newest.w, count.w, faded.w);
+        clear_tally(tally);
+    }
+    // Whoever counts next does so behind a barrier: note_slice has one, and so has the loop over penalties.
 }
 
 // Remembers a slice's groups and best key; returns the best, known to every thread.
@@ -158,7 +170,7 @@ __device__ __forceinline__ Key note_slice(Launch& l, uint32_t slice, const float
     Key key = key_of(most, first + (v.x == most ? 0 : v.y == most ? 1 : v.z == most ? 2 : 3));
     for (uint32_t m = 1; m < 8; m *= 2) most = fmaxf(most, __shfl_xor_sync(kAll, most, m));
     if ((threadIdx.x & 7) == 0) __stcg(l.groups + first / kSampleGroup, most);
-    key = block_best(key, l.shared);
+    key = block_best(key, l);
     if (threadIdx.x == 0) __stcg(l.slices + slice, key);
     return key;
 }
