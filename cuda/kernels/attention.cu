@@ -122,23 +122,32 @@ __device__ __forceinline__ void merge_warps(const AttentionParams& p, const Tile
     __syncthreads();
     const uint32_t rows = min(kRows, t.rows - t.row);
     const Partial part(p, t, blockIdx.y);
-    for (uint32_t i = threadIdx.x; i < rows * (kWidth / 2); i += kThreads) {
-        const uint32_t row = i / (kWidth / 2), c = i % (kWidth / 2) * 2;
-        float max = -INFINITY, sum = 0;
+#pragma unroll 2
+    for (uint32_t row = warp; row < rows; row += kThreads / 32) {
+        float max = -INFINITY, sum = 0, weight[kKeyWarps];
+#pragma unroll
         for (int w = 0; w < kKeyWarps; w++) max = fmaxf(max, scales[w * kRows + row].x);
-        float2 all = make_float2(0, 0);
+#pragma unroll
         for (int w = 0; w < kKeyWarps; w++) {
-            const float2 scale = scales[w * kRows + row];
-            const float weight = max == -INFINITY ? 0 : exp2_fast(scale.x - max);
-            const float2 at = *reinterpret_cast<const float2*>(o + (w * kRows + row) * kPitch + c);
-            all.x += at.x * weight, all.y += at.y * weight, sum += scale.y * weight;
+            weight[w] = max == -INFINITY ? 0 : exp2_fast(scales[w * kRows + row].x - max);
+            sum += scales[w * kRows + row].y * weight[w];
         }
-        if (t.parts == 1) {
-            write_pair(p, t, t.row + row, c, all.x / sum, all.y / sum);
-        } else {
-            *reinterpret_cast<float2*>(part.o + row * kWidth + c) = all;
-            if (c == 0) part.scales[row] = make_float2(max, sum);
+        const float factor = t.parts == 1 ? 1 / sum : 1;
+        for (uint32_t c = lane_id() * 4; c < kWidth; c += 128) {
+            float4 all = make_float4(0, 0, 0, 0);
+#pragma unroll
+            for (int w = 0; w < kKeyWarps; w++) {
+                const float4 at = *reinterpret_cast<const float4*>(o + (w * kRows + row) * kPitch + c);
+                all.x += at.x * weight[w], all.y += at.y * weight[w], all.z += at.z * weight[w], all.w += at.w * weight[w];
+            }
+            all = make_float4(all.x * factor, all.y * factor, all.z * factor, all.w * factor);
+            if (t.parts == 1) {
+                write_four(p, t, t.row + row, c, all);
+            } else {
+                *reinterpret_cast<float4*>(part.o + row * kWidth + c) = all;
+            }
         }
+        if (t.parts > 1 && lane_id() == 0) part.scales[row] = make_float2(max, sum);
     }
 }
 
@@ -237,45 +246,62 @@ __device__ __forceinline__ void attend(const AttentionParams& p) {
     if (t.parts == 1) write_padding(p, t, kRows, kThreads, threadIdx.x);
 }
 
-// A warp puts a row's parts together: up to kMaxAttentionSplits, two of their scales a lane.
+// Puts a row's parts together: up to kMaxAttentionSplits, two of their scales a lane. kWarps warps take a share of the parts each.
+template <uint32_t kWarps>
 __device__ __forceinline__ void combine_row(const AttentionParams& p, const Tile& t, uint32_t row) {
-    const uint32_t lane = lane_id(), in_tile = row - t.row;
+    __shared__ float4 shares[kWarps][kMaxAttentionHeadDim / 4];
+    const uint32_t lane = lane_id(), in_tile = row - t.row, warp = kWarps == 1 ? 0 : threadIdx.x / 32;
     const Partial parts(p, t, 0);
     float2 low = make_float2(-INFINITY, 0), high = low;
     if (lane < t.parts) low = parts.scales[uint64_t{lane} * p.rows + in_tile];
     if (lane + 32 < t.parts) high = parts.scales[uint64_t{lane + 32} * p.rows + in_tile];
     const float max = warp_max(fmaxf(low.x, high.x)), low_weight = exp2_fast(low.x - max), high_weight = exp2_fast(high.x - max);
     const float inverse_sum = 1.0f / warp_sum(low.y * low_weight + high.y * high_weight);
-    for (uint32_t begin = 0; begin < p.width; begin += 128) {
-        const uint32_t c = begin + lane * 4;
+    const uint32_t from = t.parts * warp / kWarps, end = t.parts * (warp + 1) / kWarps;
+    for (uint32_t c = lane * 4; c - lane * 4 < p.width; c += 128) {
         const bool in = c < p.width;
         const float* o = parts.o + in_tile * p.width + (in ? c : 0);
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll 8
-        for (uint32_t part = 0; part < t.parts; part++) {
+        for (uint32_t part = from; part < end; part++) {
             const float4 x = *reinterpret_cast<const float4*>(o + uint64_t{part} * p.rows * p.width);
             const float w = __shfl_sync(~0u, part < 32 ? low_weight : high_weight, part % 32);
             sum.x += x.x * w, sum.y += x.y * w, sum.z += x.z * w, sum.w += x.w * w;
         }
-        if (!in) continue;
-        write_pair(p, t, row, c, sum.x * inverse_sum, sum.y * inverse_sum);
-        write_pair(p, t, row, c + 2, sum.z * inverse_sum, sum.w * inverse_sum);
+        if (kWarps > 1 && in) shares[warp][c / 4] = sum;
+        if (kWarps == 1 && in) write_four(p, t, row, c, make_float4(sum.x * inverse_sum, sum.y * inverse_sum, sum.z * inverse_sum, sum.w * inverse_sum));
+    }
+    if (kWarps == 1) return;
+    __syncthreads();
+    for (uint32_t c = threadIdx.x * 4; c < p.width; c += kWarps * 128) {
+        float4 sum = shares[0][c / 4];
+#pragma unroll
+        for (uint32_t w = 1; w < kWarps; w++) {
+            const float4 x = shares[w][c / 4];
+            sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
+        }
+        write_four(p, t, row, c, make_float4(sum.x * inverse_sum, sum.y * inverse_sum, sum.z * inverse_sum, sum.w * inverse_sum));
     }
 }
 
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(128) attention_combine(AttentionParams p) {
+    const uint32_t warp = threadIdx.x / 32, at = p.splits > kPartsOfWarp ? blockIdx.x : blockIdx.x * 4 + warp;
+    const uint32_t token = at / p.heads, head = at % p.heads, group = p.heads / p.kv_heads, row = token * group + head % group;
+    const bool in = token < (p.count ? min(*p.count, p.tokens) : p.tokens);
+    const Tile t = find_tile(p, p.rows, p.keys, row / p.rows, head / group, 0);
     griddep_wait();
     griddep_launch();
-    const uint32_t at = blockIdx.x * 4 + threadIdx.x / 32, token = at / p.heads, head = at % p.heads, group = p.heads / p.kv_heads;
-    if (token >= (p.count ? min(*p.count, p.tokens) : p.tokens)) return;
-    const uint32_t row = token * group + head % group;
-    const Tile t = find_tile(p, p.rows, p.keys, row / p.rows, head / group, 0);
-    if (t.parts == 1) return;
-    combine_row(p, t, row);
+    if (!in || t.parts == 1) return;
+    if (p.splits > kPartsOfWarp) {
+        combine_row<4>(p, t, row);
+    } else {
+        combine_row<1>(p, t, row);
+    }
     if (head != p.heads - 1) return;
-    for (uint32_t c = p.heads * p.head_dim + lane_id(); c < p.out_stride; c += 32) p.out[uint64_t{token} * p.out_stride + c] = 0;
+    const uint32_t first = p.splits > kPartsOfWarp ? threadIdx.x : lane_id(), step = p.splits > kPartsOfWarp ? 128 : 32;
+    for (uint32_t c = p.heads * p.head_dim + first; c < p.out_stride; c += step) p.out[uint64_t{token} * p.out_stride + c] = 0;
 }
 
 #define PITH_ATTENTION(name, width, row_warps, key_warps, keys, stages)                                       \

@@ -43,9 +43,12 @@ __device__ __forceinline__ Tile find_tile(const AttentionParams& p, uint32_t row
     t.key_end = begin + static_cast<uint32_t>(uint64_t{end - begin} * (part + 1) / t.parts);
     return t;
 }
-// This block's. The last tokens see most keys: the longest blocks come first.
+// This block's. The last tokens see most keys: the longest blocks come first, of p.head_block kv heads after each other, whose keys and
+// values stay in L2 meanwhile.
 __device__ __forceinline__ Tile find_tile(const AttentionParams& p, uint32_t rows, uint32_t keys) {
-    return find_tile(p, rows, keys, p.tiles - 1 - blockIdx.x / p.kv_heads, blockIdx.x % p.kv_heads, blockIdx.y);
+    const uint32_t most = p.head_block ? p.head_block : p.kv_heads, heads_before = blockIdx.x / (p.tiles * most) * most;
+    const uint32_t at = blockIdx.x - heads_before * p.tiles, heads = min(most, p.kv_heads - heads_before);
+    return find_tile(p, rows, keys, p.tiles - 1 - at / heads, heads_before + at % heads, blockIdx.y);
 }
 
 // The A fragments of a warp's 16 rows.
@@ -113,17 +116,17 @@ __device__ __forceinline__ void rescale(const float (&keep)[2], float (&o)[kWidt
     }
 }
 
-// Two neighbouring columns of a row's result, and the zeros after a token's last head.
-__device__ __forceinline__ void write_pair(const AttentionParams& p, const Tile& t, uint32_t row, uint32_t c, float x, float y) {
+// Four neighbouring columns of a row's result.
+__device__ __forceinline__ void write_four(const AttentionParams& p, const Tile& t, uint32_t row, uint32_t c, float4 x) {
     if (c >= p.head_dim) return;
     uint16_t* out = p.out + uint64_t{row / t.group} * p.out_stride;
     const uint32_t column = (t.kv_head * t.group + row % t.group) * p.head_dim + c;
+    const uint2 four = make_uint2(to_half2_bits(x.x, x.y), to_half2_bits(x.z, x.w));
     if (p.inverse) {
-        const uint2 to = *reinterpret_cast<const uint2*>(p.inverse + column);
-        reinterpret_cast<half*>(out)[to.x] = to_half(x);
-        reinterpret_cast<half*>(out)[to.y] = to_half(y);
+        const uint4 to = *reinterpret_cast<const uint4*>(p.inverse + column);
+        out[to.x] = four.x, out[to.y] = four.x >> 16, out[to.z] = four.y, out[to.w] = four.y >> 16;
     } else {
-        *reinterpret_cast<uint32_t*>(out + column) = to_half2_bits(x, y);
+        *reinterpret_cast<uint2*>(out + column) = four;
     }
 }
 

@@ -27,7 +27,8 @@ struct AttentionParams {
     uint32_t window;           // keys that a query sees, its own included; 0: all
     uint32_t rows, keys, width, splits, tiles;  // the plan's
     float scale;               // 1 / sqrt(head_dim)
-    uint32_t reserved[2];
+    uint32_t head_block;       // kv heads that are worked on at a time; 0: all
+    uint32_t reserved;
 };
 
 inline constexpr uint32_t kMaxAttentionHeadDim = 256;
@@ -40,7 +41,7 @@ struct AttentionPlan {
     uint32_t keys;     // of a tile
     uint32_t threads, shared;
     uint32_t small;    // at most 48 KiB of shared memory (width 80 and less: always; 96: 48)
-    uint32_t tiles, splits;
+    uint32_t tiles, splits, head_block;
     uint32_t grid_x, grid_y;
     uint32_t combine_grid, combine_threads;  // 0 if splits is 1
     uint64_t partial_bytes;
@@ -59,6 +60,8 @@ inline constexpr uint32_t attention_key_warps(uint32_t rows, uint32_t keys) {
 inline constexpr uint32_t attention_stages(uint32_t rows, uint32_t width) { return rows >= 64 || width == 80 || width == 96 ? 2 : 3; }
 inline constexpr uint32_t attention_blocks(uint32_t rows, uint32_t width) { return rows == 128 ? 1 : rows == 64 && width <= 128 ? 3 : 2; }
 
+inline constexpr uint32_t kPartsOfWarp = 8;  // more splits than these are put together by four warps
+
 inline void attention_finish_plan(AttentionPlan& p, uint32_t tokens, uint32_t heads, uint32_t kv_heads) {
     p.keys = attention_keys(p.width, p.small != 0);
     p.shared = attention_stages(p.rows, p.width) * 2 * p.keys * p.width * 2;
@@ -68,7 +71,7 @@ inline void attention_finish_plan(AttentionPlan& p, uint32_t tokens, uint32_t he
     p.grid_y = p.splits;
     if (p.splits < 2) return;
     p.combine_threads = 128;
-    p.combine_grid = (tokens * heads + 3) / 4;
+    p.combine_grid = p.splits > kPartsOfWarp ? tokens * heads : (tokens * heads + 3) / 4;
     p.partial_bytes = uint64_t{p.grid_x} * p.splits * p.rows * (p.width + 2) * 4;
 }
 

@@ -154,7 +154,9 @@ AttentionPlan plan_of(const Case& c, uint32_t positions) {
 double worst_row(const Case& c, const std::vector<uint16_t>& q, const std::vector<uint16_t>& k, const std::vector<uint16_t>& v,
                  const std::vector<uint32_t>& inverse, const std::vector<uint16_t>& out, uint32_t capacity, uint32_t stride) {
     const uint32_t group = c.heads / c.kv_heads, d = c.head_dim, tokens = c.count ? c.count : c.tokens, all = tokens * c.heads;
-    const uint32_t step = std::max(1u, all / 500);
+    const uint32_t step = std::max(1u, all / 150 | 1);  // odd: other heads each time
+    static std::vector<float> table;  // of all halves
+    for (uint32_t bits = static_cast<uint32_t>(table.size()); bits < 65536; bits++) table.push_back(to_float(static_cast<uint16_t>(bits)));
     double worst = 0;
     for (uint32_t at = 0; at < all; at += step) {
         const uint32_t t = at / c.heads, h = at % c.heads, position = c.first + t;
@@ -164,14 +166,14 @@ double worst_row(const Case& c, const std::vector<uint16_t>& q, const std::vecto
         double max = -1e300, total = 0;
         for (uint32_t j = begin; j <= position; j++) {
             double dot = 0;
-            for (uint32_t i = 0; i < d; i++) dot += static_cast<double>(to_float(q[(uint64_t{t} * c.heads + h) * d + i])) * to_float(head_k[uint64_t{j} * d + i]);
+            for (uint32_t i = 0; i < d; i++) dot += static_cast<double>(table[q[(uint64_t{t} * c.heads + h) * d + i]]) * table[head_k[uint64_t{j} * d + i]];
             weight[j] = dot / std::sqrt(static_cast<double>(d));
             max = std::max(max, weight[j]);
         }
         for (uint32_t j = begin; j <= position; j++) {
             const double w = std::exp(weight[j] - max);
             total += w;
-            for (uint32_t i = 0; i < d; i++) sum[i] += w * to_float(head_v[uint64_t{j} * d + i]);
+            for (uint32_t i = 0; i < d; i++) sum[i] += w * table[head_v[uint64_t{j} * d + i]];
         }
         double error = 0, size = 0;
         for (uint32_t i = 0; i < d; i++) {
@@ -294,7 +296,7 @@ struct Shape {
     uint32_t tokens, first, heads, kv_heads, head_dim;
 };
 
-void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool wide = false) {
+void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool wide = false, uint32_t head_block = 0) {
     const uint32_t d = s.head_dim, width = s.heads * d, length = s.first + s.tokens, capacity = (length + 63) / 64 * 64;
     // A step's launch serves every length of a bucket.
     Case c{s.tokens, s.first, s.heads, s.kv_heads, d, 0, false, small, splits, rows, 0, wide};
@@ -311,7 +313,7 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     Device<float> partial(plan.partial_bytes / 4);
     AttentionParams p{};
     p.first = first.data, p.partial = partial.data, p.q_stride = p.out_stride = width;
-    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
+    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles, p.head_block = head_block ? head_block : plan.head_block;
     p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
     cudaEvent_t begin, end;
     CHECK(cudaEventCreate(&begin));
@@ -375,6 +377,24 @@ void time_all() {
     }
 }
 
+// What the plan's choices rest on.
+void time_choices() {
+    for (const uint32_t heads : {4u, 13u, 18u, 26u, 52u}) {
+        std::printf("head_block %u ", heads);
+        time_one({"33b", 1920, 0, 52, 52, 128}, false, 0, 0, true, heads);
+    }
+    for (const uint32_t heads : {1u, 2u, 4u, 8u}) {
+        std::printf("head_block %u ", heads);
+        time_one({"8b", 8192, 0, 32, 8, 128}, false, 0, 0, true, heads);
+    }
+    for (const uint32_t tokens : {2u, 8u, 16u, 32u, 64u})
+        for (const uint32_t splits : {4u, 8u, 12u, 16u, 24u, 32u}) time_one({"8b", tokens, 1920, 32, 8, 128}, false, splits, 0);
+    for (const uint32_t tokens : {8u, 32u, 64u})
+        for (const uint32_t splits : {1u, 2u, 3u, 5u, 7u}) time_one({"33b", tokens, 1920, 52, 52, 128}, false, splits, 0);
+    for (const uint32_t tokens : {16u, 64u})
+        for (const uint32_t splits : {8u, 12u, 16u, 33u, 49u}) time_one({"8b", tokens, 16384, 32, 8, 128}, false, splits, 0);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -389,6 +409,10 @@ int main(int argc, char** argv) {
     g_wide = major == 9 && cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(attention_wide_128)) == cudaSuccess && attributes.binaryVersion == 90;
     if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
         time_all();
+        return 0;
+    }
+    if (argc > 1 && std::strcmp(argv[1], "--choices") == 0) {
+        time_choices();
         return 0;
     }
     if (argc > 1 && std::strcmp(argv[1], "--few") == 0) {
