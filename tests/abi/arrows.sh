@@ -33,4 +33,16 @@ check backend base io model parallel kernels
 check session base io model parallel kernels backend
 check sample base parallel
 check api base io text model parallel kernels backend session sample
+# The plug-in includes its own files and what the seam is made of.
+for file in $(find "$source/cuda" -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh'); do
+    for target in $(sed -n 's|^#include "\([a-z_]*\)/.*|\1|p' "$file"); do
+        case $target in
+            base | io | model | backend | kernels) ;;
+            *) echo "$file includes $target/: not of the seam"; bad=1 ;;
+        esac
+    done
+done
+for header in $(sed -n 's|^#include "kernels/\(.*\)"|\1|p' "$source"/cuda/*.h "$source"/cuda/*.cc); do
+    [ -e "$source/cuda/kernels/$header" ] || { echo "cuda/ includes lib/kernels/$header: the CPU's"; bad=1; }
+done
 exit $bad

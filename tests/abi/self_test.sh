@@ -11,7 +11,7 @@ broken=0 cases=0
 fresh() {
     rm -rf "$scratch/tree"
     mkdir -p "$scratch/tree/examples"
-    cp -R "$source/include" "$source/lib" "$source/docs" "$source/README.md" "$scratch/tree/"
+    cp -R "$source/include" "$source/lib" "$source/cuda" "$source/docs" "$source/README.md" "$scratch/tree/"
     cp -R "$source/examples/"*.c* "$source/examples/runners" "$scratch/tree/examples/"
     tree=$scratch/tree
 }
@@ -136,6 +136,9 @@ fails "arrows: base includes session" "upward arrow" arrows
 fresh
 echo '#include <pith/session.h>' >> "$tree/lib/io/files.h"
 fails "arrows: io includes a public header" "includes <pith/session.h>" arrows
+fresh
+echo '#include "session/session.h"' >> "$tree/cuda/device.h"
+fails "arrows: the plug-in includes session" "not of the seam" arrows
 fresh
 
 breach "imports: printf" "printf" "#include <stdio.h>
