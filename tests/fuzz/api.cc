@@ -16,7 +16,11 @@ struct Driver {
     void check(pith_status status) { fuzz::check_error(status, error); }
 
     void make_session(pith_session*& session) {
-        pith_session_options options{};
+        struct {
+            pith_session_options known;
+            uint8_t newer[256];  // a size beyond the known one promises that many bytes
+        } made{};
+        pith_session_options& options = made.known;
         options.struct_size = next() ? sizeof options : next();
         options.context_length = next();
         options.batch_length = next();
@@ -59,16 +63,24 @@ struct Driver {
         const float* logits = nullptr;
         size_t rows = 0;
         switch (call % 12) {
-            case 0: return make_session(session);
-            case 1: return make_sampler(sampler);
+            case 0:
+                return make_session(session);
+            case 1:
+                return make_sampler(sampler);
             case 2:
             case 3:
-            case 4: return forward(session);
-            case 5: return check(pith_session_sample(session, next(), sampler, &token, &error));
-            case 6: return check(pith_session_truncate(session, next(), &error));
-            case 7: return check(pith_session_logits(session, &logits, &rows, &error));
-            case 8: return pith_session_cancel(session, static_cast<int32_t>(next() % 2));
-            case 9: return check(pith_sampler_truncate(sampler, next(), &error));
+            case 4:
+                return forward(session);
+            case 5:
+                return check(pith_session_sample(session, next(), sampler, &token, &error));
+            case 6:
+                return check(pith_session_truncate(session, next(), &error));
+            case 7:
+                return check(pith_session_logits(session, &logits, &rows, &error));
+            case 8:
+                return pith_session_cancel(session, static_cast<int32_t>(next() % 2));
+            case 9:
+                return check(pith_sampler_truncate(sampler, next(), &error));
             case 10: {
                 const pith_token forced[] = {static_cast<pith_token>(next()), -1};
                 return check(pith_sampler_accept(sampler, forced, next() % 3, &error));
