@@ -83,16 +83,32 @@ struct alignas(16) DecodeParams {
     uint32_t slots, slot_bytes, zero_at;         // of a warp's ring; where in a slot the zero points are
     uint32_t shared_input, input_bytes;          // the staged input: offset, size (small variant: attention's scratch only)
     uint32_t shared_ring;                        // offset
-    uint32_t head_rows;                          // query heads of a kv head that are computed together: 1, 4 or 8
+    uint32_t head_rows;                          // query heads of a kv head that are computed together: 1 or 4
     uint32_t head_blocks;                        // how many times, for all query heads of a kv head
     uint32_t kv_unit;                            // positions of a unit of the cache
     uint32_t small;                              // the staged input lies in global memory
-    Divisor by_grid, by_warps, by_kv_unit, by_head_dim, by_half_dim, by_head_blocks;
+    Divisor by_grid, by_warps, by_kv_unit, by_head_dim, by_half_dim, by_head_blocks, by_kv_heads;
     uint64_t workspace_bytes;
     uint64_t at_counters, at_x, at_y[kDecodeJobs], at_parts, at_attention, at_hidden, at_partials, at_input, input_stride;
 };
 
 static_assert(sizeof(DecodeParams) % 16 == 0);
+
+// The first part of a block's shared memory. The staged input and the rings follow, at shared_input and shared_ring.
+inline constexpr uint32_t kDecodeMaxWarps = 16;
+struct alignas(128) DecodeShared {
+    float sums[32];
+    uint32_t flags[30];
+    uint64_t barrier;                     // the counter's value at the next meeting
+    DecodeParams params;
+    DecodeLayer layers[2];                // layer l at l % 2
+    uint32_t resident;                    // layers below this one that are or were in `layers`
+    uint32_t position, reserved[2];
+    float partial[kDecodeMaxWarps][2][16];// sums of tiles that warps share
+    float rotation[256];                  // cos, then sin: [2][head_dim / 2]
+    uint64_t streams[kDecodeMaxWarps][16];
+    uint8_t zeros[512];
+};
 
 inline uint32_t decode_up(uint32_t v, uint32_t to) { return (v + to - 1) / to * to; }
 
@@ -128,19 +144,20 @@ inline uint32_t decode_unit_groups(const DecodeJob& j) {
 }
 
 // True if the kernel can run this; `layers` is the host's copy. shared_limit: bytes of dynamic shared memory a block may have (the
-// device's opt-in maximum, or 48 KiB); small: the variant `pith_decode_small`.
+// device's opt-in maximum, or 48 KiB); threads: at most as many as this, a multiple of 64; small: the variant `pith_decode_small`.
 inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms, uint32_t shared_limit, uint32_t threads, bool small) {
     const uint32_t d = p->head_dim;
-    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || threads % 32 || !threads || threads > 512 || !sms) return false;
+    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || threads % 32 || !threads || threads > 32 * kDecodeMaxWarps || !sms) return false;
     p->grid = sms;
     p->by_grid = make_divisor(sms);
+    p->by_kv_heads = make_divisor(p->kv_heads);
     p->by_warps = make_divisor(threads / 32);
     p->by_head_dim = make_divisor(d);
     p->by_half_dim = make_divisor(d / 2);
     p->threads = threads;
     p->small = small;
     const uint32_t warps = threads / 32, ratio = p->heads / p->kv_heads;
-    p->head_rows = ratio == 1 ? 1 : ratio <= 4 ? 4 : 8;
+    p->head_rows = ratio == 1 ? 1 : 4;
     p->head_blocks = (ratio + p->head_rows - 1) / p->head_rows;
     uint32_t lanes = 1;
     while (lanes * 8 < d) lanes *= 2;
@@ -171,18 +188,18 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     p->zero_at = 2048 + groups * 32;
     p->slot_bytes = p->zero_at + zero_words * 32 + 16;
 
-    // Shared memory: sums and flags, the parameters, two layers' descriptions, partial tiles, cos and sin, zeros, the input (attention uses the same place), the rings.
-    const uint32_t fixed = decode_up(512 + static_cast<uint32_t>(sizeof(DecodeParams)) + 2 * static_cast<uint32_t>(sizeof(DecodeLayer)) + warps * 2 * 16 * 4 + d * 4 + 512, 128);
-    const uint32_t attention = ((p->head_rows + 2) * d + warps * (d + 2)) * 4;
+    // Shared memory: DecodeShared, the input (attention uses the same place), the rings.
+    const uint32_t fixed = static_cast<uint32_t>(sizeof(DecodeShared));
+    uint32_t attention = ((p->head_rows + 2) * d + warps * (d + 2)) * 4;
+    if (attention < sms * p->head_rows * 8) attention = sms * p->head_rows * 8;  // ends of all blocks' softmax
     const uint32_t input = decode_up(cols, 256) * 2;
     p->shared_input = fixed;
     p->input_bytes = decode_up(small || input < attention ? attention : input, 128);
     p->shared_ring = fixed + p->input_bytes;
     const uint32_t tail = 384;  // a warp may look past its last slot
-    if (p->shared_ring + tail >= shared_limit) return false;
-    p->slots = (shared_limit - tail - p->shared_ring) / (warps * p->slot_bytes);
+    p->slots = p->shared_ring + tail < shared_limit ? (shared_limit - tail - p->shared_ring) / (warps * p->slot_bytes) : 0;
     if (p->slots > 15) p->slots = 15;
-    if (p->slots < 2) return false;
+    if (p->slots < 2) return threads > 64 && decode_plan(p, layers, sms, shared_limit, threads / 2, small);  // fewer warps need less
     p->shared_bytes = p->shared_ring + warps * p->slots * p->slot_bytes + tail;
 
     // The workspace.

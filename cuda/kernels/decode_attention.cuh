@@ -38,12 +38,21 @@ __device__ __forceinline__ float dot8(const float* q, const float (&k)[8]) {
     return a.x * k[0] + a.y * k[1] + a.z * k[2] + a.w * k[3] + b.x * k[4] + b.y * k[5] + b.z * k[6] + b.w * k[7];
 }
 
+// Rows `row` and `row` + `half_dim` of what a job made.
+__device__ __noinline__ float2 read_pair(uint32_t job, uint32_t parity, uint32_t row, uint32_t half_dim) {
+    const Rows r(job, parity);
+    const uint32_t a = r.owners(row / 16), b = r.owners((row + half_dim) / 16);
+    float2 v = {load_coherent(r.first_part(a, row)), load_coherent(r.first_part(b, row + half_dim))};
+    r.add_parts(v.x, a, row);
+    r.add_parts(v.y, b, row + half_dim);
+    return v;
+}
+
 template <uint32_t rows>
 class Attention {
    public:
-    __device__ __forceinline__ Attention(const DecodeParams& params, const Place& place, const Memory& memory, uint32_t the_position)
-        : p(params), at(place), mem(memory), position(the_position), d(params.head_dim), ratio(params.heads / params.kv_heads) {
-        query = reinterpret_cast<float*>(mem.overlay);
+    __device__ __forceinline__ Attention() : p(shared().params), position(shared().position), d(p.head_dim), ratio(divide(p.heads, p.by_kv_heads)) {
+        query = reinterpret_cast<float*>(shared_bytes() + p.shared_input);
         new_key = query + rows * d;
         new_value = new_key + d;
         scratch = new_value + d;
@@ -52,12 +61,13 @@ class Attention {
         element = at.lane % lanes * 8;
     }
 
-    __device__ __forceinline__ void run(const DecodeLayer& layer, Ring& ring, Feeder& feeder) {
-        const KvCut cut(p, at, layer.window, position);
+    __device__ __forceinline__ void run(uint32_t parity) {
+        const DecodeLayer& layer = shared().layers[parity];
+        const KvCut cut(at, layer.window);
 #pragma unroll 1
         for (uint32_t unit = cut.begin; unit < cut.end;) {
             const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head), n = stop - unit;
-            stage(layer, head, unit == head_unit);
+            stage(layer, parity, head, unit == head_unit);
             uint32_t from = unit + warp_begin(n, at.warp, p.by_warps);
             const uint32_t end = unit + warp_begin(n, at.warp + 1, p.by_warps);
             SoftmaxState<rows> state;
@@ -69,7 +79,7 @@ class Attention {
 #pragma unroll 1
             for (; from < end; from++) {
                 const uint32_t first = cut.first + (from - head_unit - 1) * p.kv_unit;
-                see_cached(state, min(p.kv_unit, position - first), ring, feeder);
+                see_cached(state, min(p.kv_unit, position - first));
             }
             merge_lanes(state);
             combine(layer, cut, head, unit, stop, state);
@@ -79,8 +89,7 @@ class Attention {
 
    private:
     const DecodeParams& p;
-    const Place& at;
-    const Memory& mem;
+    const Place at;
     const uint32_t position, d, ratio;  // ratio: query heads of a kv head
     uint32_t lanes, element;  // lanes that share a position; the first element of this lane
     float *query, *new_key, *new_value, *scratch;
@@ -95,21 +104,20 @@ class Attention {
     }
 
     // Queries (rotated, scaled) and, for the block that has the new position, its key and value, which also go to the cache.
-    __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t head, bool with_new) {
+    __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t parity, uint32_t head, bool with_new) {
         const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = divide(head, p.by_head_blocks);
-        const Rows q = rows_of(p, layer, layer.q_job, at), k = rows_of(p, layer, layer.k_job, at), v = rows_of(p, layer, layer.v_job, at);
         const float scale = p.attention_scale * 1.44269504088896f;  // softmax is in powers of two
         const uint64_t cache = (static_cast<uint64_t>(kv) * p.kv_positions + position) * d;
         const bool keep = with_new && head == kv * p.head_blocks;
 #pragma unroll 1
         for (uint32_t n = threadIdx.x; n < (rows + (with_new ? 2 : 0)) * half_dim; n += blockDim.x) {
             const uint32_t row = divide(n, p.by_half_dim), i = n - row * half_dim;
-            const float c = mem.rotation[i], s = mem.rotation[half_dim + i];
+            const float c = shared().rotation[i], s = shared().rotation[half_dim + i];
             if (row < rows) {
                 float a = 0, b = 0;
                 if (row < count) {
-                    const uint32_t from = layer.q_row + (q_first + row) * d + i;
-                    const float x = q.read(from), y = q.read(from + half_dim);
+                    const float2 v = read_pair(layer.q_job, parity, layer.q_row + (q_first + row) * d + i, half_dim);
+                    const float x = v.x, y = v.y;
                     a = (x * c - y * s) * scale;
                     b = (y * c + x * s) * scale;
                 }
@@ -118,9 +126,8 @@ class Attention {
                 continue;
             }
             const bool is_key = row == rows;
-            const Rows& from = is_key ? k : v;
-            const uint32_t at_row = (is_key ? layer.k_row : layer.v_row) + kv * d + i;
-            const float x = from.read(at_row), y = from.read(at_row + half_dim);
+            const float2 v = read_pair(is_key ? layer.k_job : layer.v_job, parity, (is_key ? layer.k_row : layer.v_row) + kv * d + i, half_dim);
+            const float x = v.x, y = v.y;
             const half a = to_half(is_key ? x * c - y * s : x), b = to_half(is_key ? y * c + x * s : y);
             float* to = is_key ? new_key : new_value;
             to[i] = __half2float(a);
@@ -184,10 +191,15 @@ class Attention {
     }
 
     // n positions: keys in the oldest slot of the ring, values in the next.
-    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, Ring& ring, Feeder& feeder) const {
-        constexpr uint32_t kMany = rows == 8 ? 2 : 4;  // positions a group of lanes takes at a time
-        const uint32_t keys = ring.get, values = ring.second();
-        ring.wait_two();
+    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n) const {
+        constexpr uint32_t kMany = rows == 4 ? 2 : 4;  // positions a group of lanes takes at a time
+        uint32_t keys, values;
+        {
+            Stream stream;
+            keys = stream.s.get;
+            values = stream.second();
+            stream.wait_two();
+        }
         const uint32_t group = at.lane / lanes, at_once = 32 / lanes;
         const bool active = element < d;
 #pragma unroll 1
@@ -222,10 +234,7 @@ class Attention {
             }
         }
         __syncwarp();
-        ring.used();
-        ring.used();
-#pragma unroll 1
-        for (uint32_t i = 0; i < 2; i++) feeder.issue(ring);
+        feed(2, 2);
     }
 
     // One state of the warp's groups of lanes; all groups end with the same.
@@ -257,7 +266,7 @@ class Attention {
         const uint32_t count = head_count(head), line = d + 2;
         const uint32_t room = (p.input_bytes / 4 - (rows + 2) * d) / (at.warps * line), at_a_time = min(rows, room);
         const bool begins = unit == head * cut.per_head, whole = begins && stop == (head + 1) * cut.per_head;
-        float* partial = reinterpret_cast<float*>(mem.work + p.at_partials) + (at.sm * 2 + (begins ? 1 : 0)) * rows * line;
+        float* partial = reinterpret_cast<float*>(workspace(p.at_partials)) + (at.sm * 2 + (begins ? 1 : 0)) * rows * line;
 #pragma unroll 1
         for (uint32_t h0 = 0; h0 < count; h0 += at_a_time) {
             __syncthreads();
@@ -300,49 +309,63 @@ class Attention {
 
     __device__ __forceinline__ void put(const DecodeLayer& layer, uint32_t i, float v) const {
         const uint32_t* inverse = layer.jobs[kJobO].inverse;
-        reinterpret_cast<half*>(mem.work + p.at_attention)[input_slot(inverse ? inverse[i] : i)] = to_half(v);
+        reinterpret_cast<half*>(workspace(p.at_attention))[input_slot(inverse ? inverse[i] : i)] = to_half(v);
     }
 
     // The last block to come here adds all blocks' parts of the head.
     __device__ __forceinline__ void combine_blocks(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t count) const {
-        uint32_t* counter = reinterpret_cast<uint32_t*>(mem.work + p.at_counters + 256) + head;
-        const uint32_t first = cut.owner(head * cut.per_head, at.sms), last = cut.owner((head + 1) * cut.per_head - 1, at.sms);
+        uint32_t* counter = reinterpret_cast<uint32_t*>(workspace(p.at_counters + 256)) + head;
+        const uint32_t first = cut.owner(head * cut.per_head), last = cut.owner((head + 1) * cut.per_head - 1);
         if (threadIdx.x == 0) {
             const bool is_last = add_acquire_release(counter, 1) == last - first;
             if (is_last) *counter = 0;
-            mem.flags[0] = is_last;
+            shared().flags[0] = is_last;
         }
         __syncthreads();
-        const bool is_last = mem.flags[0];
+        const bool is_last = shared().flags[0];
         __syncthreads();
         if (!is_last) return;
-        const uint32_t line = d + 2;
-        const float* partials = reinterpret_cast<const float*>(mem.work + p.at_partials);
+        // Largest scores and sums of all blocks into shared memory, then the outputs, several loads at a time.
+        const uint32_t line = d + 2, blocks = last + 1 - first;
+        const float* partials = reinterpret_cast<const float*>(workspace(p.at_partials));
+        auto partial_of = [&](uint32_t b, uint32_t h) { return partials + (((first + b) * 2 + (b == 0 ? 1 : 0)) * rows + h) * line; };
+        float2* ends = reinterpret_cast<float2*>(shared_bytes() + p.shared_input);
+#pragma unroll 1
+        for (uint32_t n = threadIdx.x; n < blocks * rows; n += blockDim.x) {
+            const float* from = partial_of(n / rows, n % rows);
+            if (n % rows < count) ends[n] = {load_coherent(from), load_coherent(from + 1)};
+        }
+        __syncthreads();
 #pragma unroll 1
         for (uint32_t n = threadIdx.x; n < count * d; n += blockDim.x) {
             const uint32_t h = divide(n, p.by_head_dim), e = n - h * d;
             float largest = kLowest, sum = 0, out = 0;
-#pragma unroll 2
-            for (uint32_t s = first; s <= last; s++) {
-                const float* from = partials + ((s * 2 + (s == first ? 1 : 0)) * rows + h) * line;
-                const float their = load_coherent(from), their_sum = load_coherent(from + 1), their_out = load_coherent(from + 2 + e);
-                const float both = fmaxf(largest, their), shrink = exp2f(largest - both), weight = exp2f(their - both);
-                sum = sum * shrink + their_sum * weight;
-                out = out * shrink + their_out * weight;
-                largest = both;
+#pragma unroll 1
+            for (uint32_t b = 0; b < blocks; b++) largest = fmaxf(largest, ends[b * rows + h].x);
+#pragma unroll 1
+            for (uint32_t b0 = 0; b0 < blocks; b0 += 8) {
+                float v[8];
+#pragma unroll
+                for (uint32_t i = 0; i < 8; i++) v[i] = b0 + i < blocks ? load_coherent(partial_of(b0 + i, h) + 2 + e) : 0.0f;
+#pragma unroll
+                for (uint32_t i = 0; i < 8; i++) {
+                    if (b0 + i >= blocks) break;
+                    const float2 end = ends[(b0 + i) * rows + h];
+                    const float weight = exp2f(end.x - largest);
+                    sum += weight * end.y;
+                    out += weight * v[i];
+                }
             }
             put(layer, (first_head(head) + h) * d + e, out / sum);
         }
+        __syncthreads();
     }
 };
 
 template <uint32_t rows>
-__device__ __noinline__ void attend(const DecodeParams& p, const DecodeLayer& layer, const Memory& memory, const Place& place, uint32_t position, Stream& stream) {
-    const Place at = place;
-    const Memory mem = memory;
-    Stream own(stream, at);
-    Attention<rows>(p, at, mem, position).run(layer, own.ring, own.feeder);
-    stream.take(own);
+__device__ __noinline__ void attend(uint32_t parity) {
+    Attention<rows>().run(parity);
+    trace();
 }
 
 }  // namespace pith::cuda

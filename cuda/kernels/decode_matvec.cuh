@@ -10,18 +10,19 @@ __device__ __forceinline__ uint32_t input_slot(uint32_t c) {
     return (c & ~31u) | (c >> 1 & 3) << 3 | (c >> 4 & 1) << 2 | (c >> 3 & 1) << 1 | (c & 1);
 }
 
-// The pieces of shared memory, and this launch's workspace.
-struct Memory {
-    float* sums;          // [32]
-    uint32_t* flags;      // [32]
-    DecodeLayer* layers;  // [2]: layer l at l % 2
-    float* partial;       // [warps][2][16]
-    float* rotation;      // cos, then sin: [2][head_dim / 2]
-    uint8_t* zeros;       // [512]
-    uint8_t* overlay;     // attention's
-    half* input;          // the staged input: shared memory, or this block's own piece of global memory
-    uint8_t* work;        // global
-};
+__device__ __forceinline__ uint8_t* workspace(uint64_t offset) { return shared().params.workspace + offset; }
+
+// The staged input: in shared memory, or (small) in this block's own piece of global memory, which ends with zeros.
+template <bool small>
+__device__ __forceinline__ half* staged_input() {
+    const DecodeParams& p = shared().params;
+    return reinterpret_cast<half*>(small ? workspace(p.at_input + blockIdx.x * p.input_stride) : shared_bytes() + p.shared_input);
+}
+template <bool small>
+__device__ __forceinline__ const uint8_t* staged_zeros() {
+    const DecodeParams& p = shared().params;
+    return small ? workspace(p.at_input + (blockIdx.x + 1) * p.input_stride - 512) : shared().zeros;
+}
 
 // Addresses of the staged input: in shared memory, or (small) in global memory.
 template <bool small>
@@ -99,30 +100,15 @@ __device__ __forceinline__ void multiply_f16(const UnitWords& w, typename Input<
 
 // ---- what becomes of sums ----------------------------------------------------------------------------------------------------------------
 
-enum class Output : uint32_t { Rows, GateUp, Logits };
-
-struct Target {
-    Output output;
-    float* rows;               // Rows: [tiles * 16]; Logits: [limit]
-    half* hidden;              // GateUp: staged order of the next matrix's input
-    const uint32_t* inverse;   // GateUp
-    uint32_t limit;            // GateUp: intermediate; Logits: vocab
-    float* parts;              // [sms][2][16]: sums of tiles that blocks share
-};
+// Jobs by number: 0 to kDecodeJobs - 1 are those of the layer at `parity` in shared memory, kDecodeJobs is the head.
+__device__ __forceinline__ const DecodeJob& job_of(uint32_t job, uint32_t parity) {
+    return job == kDecodeJobs ? shared().params.head : shared().layers[parity].jobs[job];
+}
+__device__ __forceinline__ float* sums_of(uint32_t job) { return reinterpret_cast<float*>(workspace(shared().params.at_y[job])); }
+// Sums of tiles that blocks share: [sms][2][16].
+__device__ __forceinline__ float* parts_of(uint32_t job) { return reinterpret_cast<float*>(workspace(shared().params.at_parts)) + job * gridDim.x * 32; }
 
 __device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
-
-// The values of a tile's rows g and g + 8, complete, in all four lanes of g.
-__device__ __forceinline__ void put_tile(const Target& to, uint32_t tile, uint32_t lane, float low, float high) {
-    const uint32_t g = lane / 4, t = lane % 4;
-    if (to.output == Output::GateUp) {
-        const uint32_t i = tile * 8 + g;
-        if (t == 0 && i < to.limit) to.hidden[input_slot(to.inverse ? to.inverse[i] : i)] = to_half(silu(low) * high);
-    } else if (t < 2) {
-        const uint32_t row = tile * 16 + g + 8 * t;
-        if (to.output == Output::Rows || row < to.limit) to.rows[row] = t ? high : low;
-    }
-}
 
 // Row scales and the bias; sums are linear until here, so a part of a tile takes the bias only if it holds the tile's first columns.
 __device__ __forceinline__ void scale_tile(const Matrix& m, uint32_t tile, uint32_t lane, bool bias, float& low, float& high) {
@@ -137,21 +123,42 @@ __device__ __forceinline__ void scale_tile(const Matrix& m, uint32_t tile, uint3
     }
 }
 
+// Sums of a tile's rows g and g + 8, in all four lanes of g, to where the job's results go.
+__device__ __noinline__ void finish_tile(uint32_t job, uint32_t parity, uint32_t tile, float low, float high) {
+    const DecodeParams& p = shared().params;
+    const uint32_t lane = lane_id(), g = lane / 4, t = lane % 4;
+    scale_tile(job_of(job, parity).matrix, tile, lane, true, low, high);
+    if (job == kJobGateUp && !shared().layers[parity].gate_apart) {
+        const uint32_t i = tile * 8 + g;
+        if (t || i >= p.intermediate) return;
+        const uint32_t* inverse = shared().layers[parity].jobs[kJobDown].inverse;
+        reinterpret_cast<half*>(workspace(p.at_hidden))[input_slot(inverse ? inverse[i] : i)] = to_half(silu(low) * high);
+    } else if (t < 2) {
+        const uint32_t row = tile * 16 + g + 8 * t;
+        if (job != kDecodeJobs) {
+            sums_of(job)[row] = t ? high : low;
+        } else if (row < p.vocab) {
+            p.logits[row] = t ? high : low;
+        }
+    }
+}
+
 // ---- a matrix ----------------------------------------------------------------------------------------------------------------------------
 
 // The oldest slot of the ring into registers.
 template <uint32_t kind>
-__device__ __forceinline__ void load_unit(const Ring& ring, uint32_t lane, uint32_t groups, UnitWords& w) {
+__device__ __forceinline__ void load_unit(const Stream& stream, uint32_t lane, uint32_t groups, UnitWords& w) {
+    const uint32_t slot = stream.s.get;
     const uint32_t g = lane / 4, t = lane % 4;
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++) w.codes[i] = load_shared_16(ring.get + i * 512 + lane * 16);
+    for (uint32_t i = 0; i < 4; i++) w.codes[i] = load_shared_16(slot + i * 512 + lane * 16);
     if constexpr (kind != kKindF16) {
-        const uint32_t s0 = load_shared_4(ring.get + 2048 + t * 64 + g * 4), s1 = load_shared_4(ring.get + 2048 + t * 64 + 32 + g * 4);
+        const uint32_t s0 = load_shared_4(slot + 2048 + t * 64 + g * 4), s1 = load_shared_4(slot + 2048 + t * 64 + 32 + g * 4);
         w.scale[0] = 2 * t < groups ? s0 : 0;
         w.scale[1] = 2 * t + 1 < groups ? s1 : 0;
         if constexpr ((kind - kKindQ4) % 2 == 1) {
 #pragma unroll
-            for (uint32_t i = 0; i < 3; i++) w.zero[i] = load_shared_4(ring.get + ring.zero_at + i * 32 + g * 4);
+            for (uint32_t i = 0; i < 3; i++) w.zero[i] = load_shared_4(slot + stream.zero_offset() + i * 32 + g * 4);
         }
     }
 }
@@ -161,7 +168,8 @@ struct Share {
     uint32_t begin, n;    // of the block
     uint32_t from, stop;  // of the warp
 
-    __device__ __forceinline__ Share(const DecodeParams& p, const DecodeJob& j, const Place& at) {
+    __device__ __forceinline__ Share(const DecodeJob& j, const Place& at) {
+        const DecodeParams& p = shared().params;
         begin = share_begin(j.units, at.sm, p.by_grid);
         n = share_begin(j.units, at.sm + 1, p.by_grid) - begin;
         from = begin + warp_begin(n, at.warp, p.by_warps);
@@ -169,19 +177,17 @@ struct Share {
     }
 };
 
-// This warp's units: complete tiles go to `to`, others to mem.partial.
+// This warp's units: complete tiles are finished, sums of others go to shared().partial.
 template <bool small, uint32_t kind>
-__device__ __noinline__ void run_units(const DecodeParams& p, const DecodeJob& j, const Target& to, const Memory& mem, const Place& place, Stream& stream) {
-    const Place at = place;
-    Stream own_stream(stream, at);  // a copy, to be kept in registers
-    Ring& ring = own_stream.ring;
-    Feeder& feeder = own_stream.feeder;
-    const Share share(p, j, at);
+__device__ __noinline__ void run_units(uint32_t job, uint32_t parity) {
+    const DecodeJob& j = job_of(job, parity);
+    const Place at;
+    Stream stream;
+    const Share share(j, at);
     const uint32_t per_tile = j.per_tile, magic = j.magic, pairs = (j.matrix.cols + 31) / 32, zero_offset = j.matrix.zero_offset;
     constexpr bool dense = kind == kKindF16;
     constexpr uint32_t unit_input = dense ? 128 : 512;  // bytes
-    const typename Input<small>::Address input = Input<small>::of(mem.input) + at.lane % 4 * 16, zeros = Input<small>::of(mem.zeros);
-    float* own = mem.partial + at.warp * 32;
+    const typename Input<small>::Address input = Input<small>::of(staged_input<small>()) + at.lane % 4 * 16, zeros = Input<small>::of(staged_zeros<small>());
 
     uint32_t tile = divide(share.from, j.by_per_tile), k = share.from - tile * per_tile;
 #pragma unroll 1
@@ -193,11 +199,11 @@ __device__ __noinline__ void run_units(const DecodeParams& p, const DecodeJob& j
         for (; unit < segment_end; unit++, k++) {
             UnitWords w;
             const uint32_t groups = dense ? 0 : groups_before(min(8 * k + 8, pairs) - 1, magic) + 1 - groups_before(8 * k, magic);
-            ring.wait();
-            load_unit<kind>(ring, at.lane, groups, w);
+            stream.wait();
+            load_unit<kind>(stream, at.lane, groups, w);
             __syncwarp();
-            ring.used();
-            feeder.issue(ring);
+            stream.used();
+            stream.issue();
             if constexpr (dense) {
                 multiply_f16<small>(w, input + k * unit_input, zeros, at.lane, low, high);
             } else {
@@ -209,22 +215,24 @@ __device__ __noinline__ void run_units(const DecodeParams& p, const DecodeJob& j
         low += __shfl_xor_sync(0xffffffffu, low, 2);
         high += __shfl_xor_sync(0xffffffffu, high, 2);
         if (!continues && segment_end == whole_end) {
-            scale_tile(j.matrix, tile, at.lane, true, low, high);
-            put_tile(to, tile, at.lane, low, high);
+            finish_tile(job, parity, tile, low, high);
         } else if (at.lane % 4 == 0) {  // slot 0: a tile that began in another warp or block; slot 1: one that ends there
-            own[(continues ? 0 : 16) + at.lane / 4] = low;
-            own[(continues ? 0 : 16) + at.lane / 4 + 8] = high;
+            float* own = shared().partial[at.warp][continues ? 0 : 1];
+            own[at.lane / 4] = low;
+            own[at.lane / 4 + 8] = high;
         }
     }
-    stream.take(own_stream);
+    stream.save();
 }
 
 // The first warp of this block that has a share of a tile adds those of the warps that follow.
-__device__ __forceinline__ void add_shares(const DecodeParams& p, const DecodeJob& j, const Target& to, const Memory& mem, const Place& at) {
-    const Share share(p, j, at);
+__device__ __forceinline__ void add_shares(uint32_t job, uint32_t parity) {
+    const Place at;
+    const DecodeParams& p = shared().params;
+    const DecodeJob& j = job_of(job, parity);
+    const Share share(j, at);
     if (share.from == share.stop) return;
     const uint32_t per_tile = j.per_tile, g = at.lane / 4, end = share.begin + share.n;
-    const float* own = mem.partial + at.warp * 32;
 #pragma unroll 1
     for (uint32_t slot = 0; slot < 2; slot++) {
         const uint32_t tile = divide(slot ? share.stop - 1 : share.from, j.by_per_tile);
@@ -232,45 +240,49 @@ __device__ __forceinline__ void add_shares(const DecodeParams& p, const DecodeJo
         // slot 0 is a sum to be made here only if no warp of this block came before; slot 1 if the tile begins here and ends elsewhere
         const bool mine = slot ? tile_begin >= share.from && tile_end > share.stop : share.from == share.begin && tile_begin < share.from;
         if (!mine) continue;
-        float low = own[slot * 16 + g], high = own[slot * 16 + g + 8];
+        float low = shared().partial[at.warp][slot][g], high = shared().partial[at.warp][slot][g + 8];
+        uint32_t from = share.stop;
 #pragma unroll 1
-        for (uint32_t w = at.warp + 1; w < at.warps; w++) {
-            const uint32_t from = share.begin + warp_begin(share.n, w, p.by_warps), stop = share.begin + warp_begin(share.n, w + 1, p.by_warps);
-            if (from >= tile_end) break;
-            if (from == stop) continue;
-            low += mem.partial[w * 32 + g];
-            high += mem.partial[w * 32 + g + 8];
+        for (uint32_t w = at.warp + 1; w < at.warps && from < tile_end; w++) {
+            const uint32_t stop = share.begin + warp_begin(share.n, w + 1, p.by_warps);
+            if (from != stop) {
+                low += shared().partial[w][0][g];
+                high += shared().partial[w][0][g + 8];
+            }
+            from = stop;
+        }
+        if (tile_begin >= share.begin && tile_end <= end) {
+            finish_tile(job, parity, tile, low, high);
+            continue;
         }
         scale_tile(j.matrix, tile, at.lane, tile_begin >= share.begin, low, high);
-        if (tile_begin >= share.begin && tile_end <= end) {
-            put_tile(to, tile, at.lane, low, high);
-        } else if (at.lane % 4 == 0) {
-            float* part = to.parts + (at.sm * 2 + (tile_begin < share.begin ? 0 : 1)) * 16;
+        if (at.lane % 4 == 0) {
+            float* part = parts_of(job) + (at.sm * 2 + (tile_begin < share.begin ? 0 : 1)) * 16;
             part[g] = low;
             part[g + 8] = high;
         }
     }
 }
 
-// Multiplies this block's units of `j` and passes complete tiles to `to`, parts of tiles to to.parts. The whole block comes here, the input
-// staged before; at the end stragglers may still read mem.partial.
+// Multiplies this block's units of a job with the staged input. Results: sums_of(job) (gate and up together: the next product's input; the
+// head: the logits); of tiles that blocks share: parts_of(job). At the end stragglers may still read shared().partial.
 template <bool small>
-__device__ __noinline__ void run_job(const DecodeParams& p, const DecodeJob& j, const Target& to, const Memory& mem, const Place& at, Stream& stream) {
-    switch (j.kind) {
-#define PITH_FORM(form)                                                                                    \
-    case kKindQ4 + 2 * form: run_units<small, kKindQ4 + 2 * form>(p, j, to, mem, at, stream); break;          \
-    case kKindQ4 + 2 * form + 1: run_units<small, kKindQ4 + 2 * form + 1>(p, j, to, mem, at, stream); break
+__device__ __noinline__ void run_job(uint32_t job, uint32_t parity) {
+    switch (job_of(job, parity).kind) {
+#define PITH_FORM(form)                                                                             \
+    case kKindQ4 + 2 * form: run_units<small, kKindQ4 + 2 * form>(job, parity); break;              \
+    case kKindQ4 + 2 * form + 1: run_units<small, kKindQ4 + 2 * form + 1>(job, parity); break
         PITH_FORM(0);
         PITH_FORM(1);
         PITH_FORM(2);
         PITH_FORM(3);
         PITH_FORM(4);
 #undef PITH_FORM
-        default: run_units<small, kKindF16>(p, j, to, mem, at, stream); break;
+        default: run_units<small, kKindF16>(job, parity); break;
     }
     trace();
     __syncthreads();
-    add_shares(p, j, to, mem, at);
+    add_shares(job, parity);
     trace();
 }
 
@@ -283,8 +295,11 @@ struct Rows {
     uint32_t per_tile, sms;
     Divisor units;
 
-    __device__ __forceinline__ Rows(const DecodeJob& j, const float* the_rows, const float* the_parts, uint32_t blocks)
-        : rows(the_rows), parts(the_parts), per_tile(j.per_tile), sms(blocks), units(j.by_units) {}
+    __device__ __forceinline__ Rows(uint32_t job, uint32_t parity) : rows(job < kDecodeJobs ? sums_of(job) : nullptr), parts(parts_of(job)), sms(gridDim.x) {
+        const DecodeJob& j = job_of(job, parity);
+        per_tile = j.per_tile;
+        units = j.by_units;
+    }
 
     // The blocks that have a share of a tile: first | last << 16.
     __device__ __forceinline__ uint32_t owners(uint32_t tile) const {
@@ -301,7 +316,7 @@ struct Rows {
 #pragma unroll 1
         for (uint32_t s = (owners & 0xffff) + 1; s <= owners >> 16; s++) v += load_coherent(reinterpret_cast<const T*>(parts + s * 2 * 16 + row % 16));
     }
-    __device__ __noinline__ float read(uint32_t row) const {
+    __device__ __forceinline__ float read(uint32_t row) const {
         const uint32_t o = owners(row / 16);
         float v = load_coherent(first_part(o, row));
         add_parts(v, o, row);
@@ -310,14 +325,5 @@ struct Rows {
 };
 
 __device__ __forceinline__ void operator+=(float4& a, float4 b) { a.x += b.x, a.y += b.y, a.z += b.z, a.w += b.w; }
-
-__device__ __forceinline__ float* sums_of(const DecodeParams& p, uint32_t job) { return reinterpret_cast<float*>(p.workspace + p.at_y[job]); }
-// The head's are those of job kDecodeJobs.
-__device__ __forceinline__ float* parts_of(const DecodeParams& p, uint32_t job, const Place& at) {
-    return reinterpret_cast<float*>(p.workspace + p.at_parts) + job * at.sms * 32;
-}
-__device__ __forceinline__ Rows rows_of(const DecodeParams& p, const DecodeLayer& layer, uint32_t job, const Place& at) {
-    return Rows(layer.jobs[job], sums_of(p, job), parts_of(p, job, at), at.sms);
-}
 
 }  // namespace pith::cuda

@@ -22,9 +22,18 @@ __device__ __forceinline__ void trace() {}
 
 // What every thread of the kernel knows of its place.
 struct Place {
-    uint32_t sm, sms;      // blocks of the grid, one an SM
-    uint32_t warp, warps, lane;
+    uint32_t sm = blockIdx.x, sms = gridDim.x;  // blocks of the grid, one an SM
+    uint32_t warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
 };
+
+// All that the kernel's functions share lies in shared memory, and little is passed between them: a thread's own memory on the stack, of
+// 512 threads a block, would be more than the first-level cache holds.
+__device__ __forceinline__ DecodeShared& shared() {
+    extern __shared__ __align__(128) uint8_t decode_shared[];
+    return *reinterpret_cast<DecodeShared*>(decode_shared);
+}
+__device__ __forceinline__ uint8_t* shared_bytes() { return reinterpret_cast<uint8_t*>(&shared()); }
+__device__ __forceinline__ uint32_t shared_base() { return shared_address(&shared()); }
 
 // The kernel's speed hangs on its size: all that a layer runs must stay in the instruction cache. Hence functions that are called rather
 // than inlined, and loops that are not unrolled. And on the latency of what stands between two phases: no divisions there.
@@ -48,11 +57,12 @@ struct KvCut {
     uint32_t first;     // first position that is seen
     uint32_t per_head;  // units
     uint32_t units;
+    uint32_t blocks;    // that share them all, if heads are shared
     uint32_t begin, end;  // of this SM
 
-    __device__ __forceinline__ uint32_t owner(uint32_t unit, uint32_t sms) const { return unit * min(units, sms) / units; }
-
-    __device__ __forceinline__ KvCut(const DecodeParams& p, const Place& at, uint32_t window, uint32_t position) {
+    __device__ __forceinline__ KvCut(const Place& at, uint32_t window) {
+        const DecodeParams& p = shared().params;
+        const uint32_t position = shared().position;
         first = window && position + 1 > window ? position + 1 - window : 0;
         per_head = 1 + divide(position - first + p.kv_unit - 1, p.by_kv_unit);
         const uint32_t heads = p.kv_heads * p.head_blocks;
@@ -61,49 +71,78 @@ struct KvCut {
             begin = share_begin(heads, at.sm, p.by_grid) * per_head;
             end = share_begin(heads, at.sm + 1, p.by_grid) * per_head;
         } else {
-            begin = share_begin(units, at.sm, p.by_grid);
-            end = share_begin(units, at.sm + 1, p.by_grid);
+            blocks = min(at.sms, divide(units + at.warps - 1, p.by_warps));  // a unit a warp at least
+            begin = border(at.sm);
+            end = border(at.sm + 1);
         }
     }
+    __device__ __forceinline__ uint32_t owner(uint32_t unit) const { return unit * blocks / units; }
+
+   private:
+    __device__ __forceinline__ uint32_t border(uint32_t sm) const { return sm >= blocks ? units : (sm * units + blocks - 1) / blocks; }
 };
 
-// A slot: codes or halves (2048 bytes), scales, zero points, and (sm_90) a barrier in its last 16 bytes.
-struct Ring {
-    uint32_t base, end, slot_bytes, slots, zero_at;  // shared memory
-    uint32_t put, get;                               // addresses of the next slot to fill, to use
-    uint32_t parity = 0;                             // of the slot to use
-    uint64_t policy;
+// Where a warp is in its stream: of the slots of its ring, and of the units that are to fill them. The same in all lanes; kept in shared
+// memory between phases.
+struct StreamState {
+    uint32_t put, get, parity;                  // addresses of the next slot to fill and to use; the barrier's parity of the latter
+    uint32_t layer, step;                       // what is being read
+    uint32_t unit, end;                         // of this step (of a head, for the cache)
+    uint32_t tile, k, per_tile, chunks, groups, magic, pairs;
+    uint32_t dense, values_next;
+    uint32_t kv_at, kv_end, kv_per_head, kv_first, kv_head_unit;
+    uint32_t reserved;
+    const uint8_t* data;                        // where the next unit begins; keys
+    const uint8_t* scales;                      // values
+    const uint8_t* zeros;
+};
+static_assert(sizeof(StreamState) <= sizeof(DecodeShared::streams[0]));
 
-    __device__ __forceinline__ Ring(const DecodeParams& p, const Place& at, uint32_t shared) {
+class Stream {
+   public:
+    StreamState s;
+
+    __device__ __forceinline__ Stream() {
+        const DecodeParams& p = shared().params;
         slot_bytes = p.slot_bytes;
         slots = p.slots;
         zero_at = p.zero_at;
-        base = shared + p.shared_ring + at.warp * slots * slot_bytes;
+        base = shared_base() + p.shared_ring + at.warp * slots * slot_bytes;
         end = base + slots * slot_bytes;
-        put = get = base;
         policy = evict_first_policy();
-        if (kHasBulkCopy && at.lane == 0) {
-            for (uint32_t i = 0; i < slots; i++) make_bulk_barrier(barrier_of(base + i * slot_bytes));
-            bulk_barriers_made();
-        }
+        s = home();
         __syncwarp();
     }
-    __device__ __forceinline__ uint32_t barrier_of(uint32_t slot) const { return slot + slot_bytes - 16; }
-    __device__ __forceinline__ void filled() {
-        put += slot_bytes;
-        if (put == end) put = base;
+    __device__ __forceinline__ void save() {
+        __syncwarp();
+        home() = s;
+        __syncwarp();
     }
+    // Once, before anything else.
+    static __device__ __forceinline__ void begin() {
+        Stream stream;
+        if (kHasBulkCopy && stream.at.lane == 0) {
+            for (uint32_t i = 0; i < stream.slots; i++) make_bulk_barrier(stream.barrier_of(stream.base + i * stream.slot_bytes));
+            bulk_barriers_made();
+        }
+        stream.s = {};
+        stream.s.put = stream.s.get = stream.base;
+        stream.s.step = 0xffffffffu;
+        stream.save();
+    }
+
+    // ---- the using side ----
+    __device__ __forceinline__ uint32_t zero_offset() const { return zero_at; }
     __device__ __forceinline__ void used() {
-        get += slot_bytes;
-        if (get == end) get = base, parity ^= 1;
+        s.get += slot_bytes;
+        if (s.get == end) s.get = base, s.parity ^= 1;
     }
     // The slot after the next one to use.
-    __device__ __forceinline__ uint32_t second() const { return get + slot_bytes == end ? base : get + slot_bytes; }
-
+    __device__ __forceinline__ uint32_t second() const { return s.get + slot_bytes == end ? base : s.get + slot_bytes; }
     // Until the next slot to use is filled, for every lane.
     __device__ __forceinline__ void wait() const {
         if constexpr (kHasBulkCopy) {
-            wait_bulk(barrier_of(get), parity);
+            wait_bulk(barrier_of(s.get), s.parity);
         } else {
             wait_groups(slots - 1);
         }
@@ -111,14 +150,42 @@ struct Ring {
     // The same for two slots.
     __device__ __forceinline__ void wait_two() const {
         if constexpr (kHasBulkCopy) {
-            wait_bulk(barrier_of(get), parity);
-            wait_bulk(barrier_of(second()), second() == base ? parity ^ 1 : parity);
+            wait_bulk(barrier_of(s.get), s.parity);
+            wait_bulk(barrier_of(second()), second() == base ? s.parity ^ 1 : s.parity);
         } else {
             wait_groups(slots - 2);
         }
     }
 
+    // ---- the filling side ----
+    // Fills the next slot, or leaves it as it is once nothing is left to read.
+    __device__ __forceinline__ void issue();
+    __device__ __forceinline__ void issue_any() {
+        if (s.unit == s.end) next();
+        if (s.unit != s.end) {
+            if (s.step == kKvStep) {
+                issue_kv();
+            } else {
+                issue_matrix();
+            }
+        }
+        filled();
+    }
+
    private:
+    static constexpr uint32_t kKvStep = 3, kSteps = kDecodeJobs + 1;  // a layer's steps: q, k, v, cache, o, gate, up, down
+
+    Place at;
+    uint32_t base, end, slot_bytes, slots, zero_at;
+    uint64_t policy;
+
+    __device__ __forceinline__ StreamState& home() const { return *reinterpret_cast<StreamState*>(shared().streams[at.warp]); }
+    __device__ __forceinline__ uint32_t barrier_of(uint32_t slot) const { return slot + slot_bytes - 16; }
+    __device__ __forceinline__ void filled() {
+        if constexpr (!kHasBulkCopy) cp_async_commit();
+        s.put += slot_bytes;
+        if (s.put == end) s.put = base;
+    }
     static __device__ __forceinline__ void wait_groups(uint32_t pending) {
         switch (pending) {
             case 0: cp_async_wait<0>(); break;
@@ -138,193 +205,146 @@ struct Ring {
         }
         __syncwarp();
     }
-};
 
-// Walks ahead of the computation. All values are the same in all lanes.
-class Feeder {
-   public:
-    __device__ __forceinline__ Feeder(const DecodeParams& params, const Place& place, uint32_t the_position) : p(params), at(place), position(the_position) {}
-    __device__ __forceinline__ Feeder(const Feeder& f, const Place& place) : p(f.p), at(place), position(f.position) { take(f); }
-
-    // In shared memory: layers `resident` - 2 and `resident` - 1, at their number modulo 2.
-    const DecodeLayer* layers_here = nullptr;
-    uint32_t resident = 0;
-
-    // Fills the next slot, or leaves it as it is once nothing is left to read.
-    __device__ __forceinline__ void issue(Ring& ring) {
-        if (unit == end) {  // a copy, so that this one may stay in registers
-            Feeder copy(*this, at);
-            copy.next();
-            take(copy);
-        }
-        if (unit != end) {
-            if (step == kKvStep)
-                issue_kv(ring);
-            else
-                issue_matrix(ring);
-        }
-        if constexpr (!kHasBulkCopy) cp_async_commit();
-        ring.filled();
-    }
-
-    __device__ __forceinline__ void take(const Feeder& f) {
-        layers_here = f.layers_here, resident = f.resident;
-        layer = f.layer, step = f.step, unit = f.unit, end = f.end;
-        data = f.data, scales = f.scales, zeros = f.zeros;
-        chunks = f.chunks, groups = f.groups, magic = f.magic, pairs = f.pairs, per_tile = f.per_tile, tile = f.tile, k = f.k;
-        dense = f.dense, values_next = f.values_next;
-        kv_at = f.kv_at, kv_end = f.kv_end, kv_per_head = f.kv_per_head, kv_first = f.kv_first, kv_head_unit = f.kv_head_unit;
-    }
-
-   private:
-    static constexpr uint32_t kKvStep = 3, kSteps = kDecodeJobs + 1;  // a layer's steps: q, k, v, cache, o, gate, up, down
-
-    const DecodeParams& p;
-    const Place& at;
-    const uint32_t position;
-    uint32_t layer = 0, step = 0xffffffffu;
-    uint32_t unit = 0, end = 0;                   // of this step (of a head, for the cache)
-    const uint8_t* data = nullptr;                // where the next unit begins; keys
-    const uint8_t* scales = nullptr;              // values
-    const uint8_t* zeros = nullptr;
-    uint32_t chunks = 0, groups = 0, magic = 0, pairs = 0, per_tile = 0, tile = 0, k = 0;
-    bool dense = false, values_next = false;
-    uint32_t kv_at = 0, kv_end = 0, kv_per_head = 1, kv_first = 0, kv_head_unit = 0;
-
-    __device__ __forceinline__ void issue_matrix(Ring& ring) {
-        const uint32_t n = dense ? 4 : min(4u, chunks - 4 * k);
-        const uint32_t first = groups_before(8 * k, magic), last = groups_before(min(8 * k + 8, pairs) - 1, magic), many = last + 1 - first;
-        const uint8_t* scale = scales + (static_cast<uint64_t>(tile) * groups + first) * 32;
-        const uint32_t words = last / 4 - first / 4 + 1;
-        const uint8_t* zero = zeros + (static_cast<uint64_t>(tile) * ((groups + 3) / 4) + first / 4) * 32;
+    __device__ __forceinline__ void issue_matrix() {
+        const uint32_t n = s.dense ? 4 : min(4u, s.chunks - 4 * s.k);
+        const uint32_t first = groups_before(8 * s.k, s.magic), last = groups_before(min(8 * s.k + 8, s.pairs) - 1, s.magic), many = last + 1 - first;
+        const uint8_t* scale = s.scales + (static_cast<uint64_t>(s.tile) * s.groups + first) * 32;
         if constexpr (kHasBulkCopy) {
             if (at.lane == 0) {
-                const uint32_t barrier = ring.barrier_of(ring.put);
-                expect_bulk(barrier, n * 512 + (dense ? 0 : many * 32 + (zeros ? words * 32 : 0)));
-                bulk_copy(ring.put, data, n * 512, barrier, ring.policy);
-                if (!dense) bulk_copy(ring.put + 2048, scale, many * 32, barrier, ring.policy);
-                if (!dense && zeros) bulk_copy(ring.put + ring.zero_at, zero, words * 32, barrier, ring.policy);
+                const uint32_t barrier = barrier_of(s.put), words = s.zeros ? last / 4 - first / 4 + 1 : 0;
+                expect_bulk(barrier, n * 512 + (s.dense ? 0 : (many + words) * 32));
+                bulk_copy(s.put, s.data, n * 512, barrier, policy);
+                if (!s.dense) bulk_copy(s.put + 2048, scale, many * 32, barrier, policy);
+                if (words)
+                    bulk_copy(s.put + zero_at, s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32, words * 32, barrier, policy);
             }
         } else {
 #pragma unroll
             for (uint32_t i = 0; i < 4; i++)
-                if (i < n) cp_async_16(ring.put + i * 512 + at.lane * 16, data + i * 512 + at.lane * 16, ring.policy);
-            if (!dense && at.lane < many * 2) cp_async_16(ring.put + 2048 + at.lane * 16, scale + at.lane * 16, ring.policy);
-            if (!dense && zeros && at.lane >= 16 && at.lane - 16 < words * 2)
-                cp_async_16(ring.put + ring.zero_at + (at.lane - 16) * 16, zero + (at.lane - 16) * 16, ring.policy);
+                if (i < n) cp_async_16(s.put + i * 512 + at.lane * 16, s.data + i * 512 + at.lane * 16, policy);
+            if (!s.dense && at.lane < many * 2) cp_async_16(s.put + 2048 + at.lane * 16, scale + at.lane * 16, policy);
+            if (!s.dense && s.zeros && at.lane >= 16 && at.lane - 16 < (last / 4 - first / 4 + 1) * 2)
+                cp_async_16(s.put + zero_at + (at.lane - 16) * 16,
+                            s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32 + (at.lane - 16) * 16, policy);
         }
-        data += n * 512;
-        unit++;
-        if (++k == per_tile) k = 0, tile++;
+        s.data += n * 512;
+        s.unit++;
+        if (++s.k == s.per_tile) s.k = 0, s.tile++;
     }
 
-    __device__ __forceinline__ void issue_kv(Ring& ring) {
-        const uint32_t from = kv_first + (unit - kv_head_unit - 1) * p.kv_unit, n = min(p.kv_unit, position - from);
-        const uint8_t* src = (values_next ? scales : data) + static_cast<uint64_t>(from) * p.head_dim * 2;
+    __device__ __forceinline__ void issue_kv() {
+        const DecodeParams& p = shared().params;
+        const uint32_t from = s.kv_first + (s.unit - s.kv_head_unit - 1) * p.kv_unit, n = min(p.kv_unit, shared().position - from);
+        const uint8_t* src = (s.values_next ? s.scales : s.data) + static_cast<uint64_t>(from) * p.head_dim * 2;
         if constexpr (kHasBulkCopy) {
             if (at.lane == 0) {
-                const uint32_t barrier = ring.barrier_of(ring.put);
+                const uint32_t barrier = barrier_of(s.put);
                 expect_bulk(barrier, n * p.head_dim * 2);
-                bulk_copy(ring.put, src, n * p.head_dim * 2, barrier);
+                bulk_copy(s.put, src, n * p.head_dim * 2, barrier);
             }
         } else {
             const uint32_t pieces = n * p.head_dim / 8;
 #pragma unroll
             for (uint32_t i = 0; i < 4; i++)
-                if (at.lane + 32 * i < pieces) cp_async_16(ring.put + (at.lane + 32 * i) * 16, src + (at.lane + 32 * i) * 16);
+                if (at.lane + 32 * i < pieces) cp_async_16(s.put + (at.lane + 32 * i) * 16, src + (at.lane + 32 * i) * 16);
         }
-        if (values_next) unit++;
-        values_next = !values_next;
+        s.unit += s.values_next;
+        s.values_next ^= 1;
     }
 
     // To the next step that has units for this warp; unit == end if there is none.
-    __device__ __noinline__ void next() {
-        if (layer > p.layer_count) return;
+    __device__ __forceinline__ void next() {
+        const DecodeParams& p = shared().params;
+        if (s.layer > p.layer_count) return;
 #pragma unroll 1
         for (;;) {
-            if (step == kKvStep && next_head()) return;
-            if (++step == kSteps) step = 0, layer++;
-            if (layer >= p.layer_count) {
-                if (layer == p.layer_count && step == 0) {
-                    if (begin_job(p.head)) return;
-                }
-                layer = p.layer_count + 1;
-                unit = end = 0;
+            if (s.step == kKvStep && next_head()) return;
+            if (++s.step == kSteps) s.step = 0, s.layer++;
+            const bool head = s.layer >= p.layer_count;
+            if (head && (s.layer > p.layer_count || s.step)) {
+                s.layer = p.layer_count + 1;
+                s.unit = s.end = 0;
                 return;
             }
-            if (step == kKvStep) {
-                begin_kv();
-            } else if (begin_job(of_layer().jobs[step < kKvStep ? step : step - 1])) {
+            if (s.step == kKvStep) {
+                const KvCut cut(at, of_layer().window);
+                s.kv_at = cut.begin;
+                s.kv_end = cut.end;
+                s.kv_per_head = cut.per_head;
+                s.kv_first = cut.first;
+            } else if (begin_job(head ? p.head : of_layer().jobs[s.step < kKvStep ? s.step : s.step - 1])) {
                 return;
             }
         }
     }
 
-    __device__ __forceinline__ const DecodeLayer& of_layer() const { return layer < resident ? layers_here[layer & 1] : p.layers[layer]; }
+    __device__ __forceinline__ const DecodeLayer& of_layer() const { return s.layer < shared().resident ? shared().layers[s.layer & 1] : shared().params.layers[s.layer]; }
 
     __device__ __forceinline__ bool begin_job(const DecodeJob& j) {
+        const DecodeParams& p = shared().params;
         const Matrix& m = j.matrix;
         if (!m.data) return false;
         const uint32_t from = share_begin(j.units, at.sm, p.by_grid), n = share_begin(j.units, at.sm + 1, p.by_grid) - from;
-        unit = from + warp_begin(n, at.warp, p.by_warps);
-        end = from + warp_begin(n, at.warp + 1, p.by_warps);
-        if (unit == end) return false;
-        per_tile = j.per_tile;
-        tile = divide(unit, j.by_per_tile);
-        k = unit - tile * per_tile;
-        chunks = m.chunks;
-        groups = m.groups;
-        magic = j.magic;
-        pairs = (m.cols + 31) / 32;
-        dense = m.type == WeightType::F16;
-        data = m.data + (static_cast<uint64_t>(tile) * chunks * (dense ? 4 : 1) + k * 4) * 512;
-        scales = reinterpret_cast<const uint8_t*>(m.scales);
-        zeros = reinterpret_cast<const uint8_t*>(m.zeros);
+        s.unit = from + warp_begin(n, at.warp, p.by_warps);
+        s.end = from + warp_begin(n, at.warp + 1, p.by_warps);
+        if (s.unit == s.end) return false;
+        s.per_tile = j.per_tile;
+        s.tile = divide(s.unit, j.by_per_tile);
+        s.k = s.unit - s.tile * s.per_tile;
+        s.chunks = m.chunks;
+        s.groups = m.groups;
+        s.magic = j.magic;
+        s.pairs = (m.cols + 31) / 32;
+        s.dense = m.type == WeightType::F16;
+        s.data = m.data + (static_cast<uint64_t>(s.tile) * s.chunks * (s.dense ? 4 : 1) + s.k * 4) * 512;
+        s.scales = reinterpret_cast<const uint8_t*>(m.scales);
+        s.zeros = reinterpret_cast<const uint8_t*>(m.zeros);
         return true;
-    }
-
-    __device__ __forceinline__ void begin_kv() {
-        const KvCut cut(p, at, of_layer().window, position);
-        kv_at = cut.begin;
-        kv_end = cut.end;
-        kv_per_head = cut.per_head;
-        kv_first = cut.first;
     }
 
     // The share of this warp in the next head that has some.
     __device__ __forceinline__ bool next_head() {
+        const DecodeParams& p = shared().params;
 #pragma unroll 1
-        while (kv_at < kv_end) {
-            const uint32_t head = kv_at / kv_per_head, stop = min(kv_end, (head + 1) * kv_per_head), n = stop - kv_at;
-            kv_head_unit = head * kv_per_head;
-            unit = kv_at + warp_begin(n, at.warp, p.by_warps);
-            end = kv_at + warp_begin(n, at.warp + 1, p.by_warps);
-            kv_at = stop;
-            if (unit == kv_head_unit && unit < end) unit++;  // the new position is not in the cache
-            if (unit == end) continue;
+        while (s.kv_at < s.kv_end) {
+            const uint32_t head = s.kv_at / s.kv_per_head, stop = min(s.kv_end, (head + 1) * s.kv_per_head), n = stop - s.kv_at;
+            s.kv_head_unit = head * s.kv_per_head;
+            s.unit = s.kv_at + warp_begin(n, at.warp, p.by_warps);
+            s.end = s.kv_at + warp_begin(n, at.warp + 1, p.by_warps);
+            s.kv_at = stop;
+            if (s.unit == s.kv_head_unit && s.unit < s.end) s.unit++;  // the new position is not in the cache
+            if (s.unit == s.end) continue;
             const uint64_t offset = static_cast<uint64_t>(divide(head, p.by_head_blocks)) * p.kv_positions * p.head_dim * 2;
-            data = reinterpret_cast<const uint8_t*>(of_layer().keys) + offset;
-            scales = reinterpret_cast<const uint8_t*>(of_layer().values) + offset;
-            values_next = false;
+            s.data = reinterpret_cast<const uint8_t*>(of_layer().keys) + offset;
+            s.scales = reinterpret_cast<const uint8_t*>(of_layer().values) + offset;
+            s.values_next = 0;
             return true;
         }
         return false;
     }
 };
 
-// A warp's ring and what fills it.
-struct Stream {
-    Ring ring;
-    Feeder feeder;
+// This warp has used the next `used` slots; `count` are filled.
+__device__ __noinline__ void feed(uint32_t used, uint32_t count) {
+    Stream stream;
+#pragma unroll 1
+    for (uint32_t i = 0; i < used; i++) stream.used();
+#pragma unroll 1
+    for (uint32_t i = 0; i < count; i++) stream.issue_any();
+    stream.save();
+}
 
-    __device__ __forceinline__ Stream(const DecodeParams& p, const Place& at, uint32_t position, uint32_t shared) : ring(p, at, shared), feeder(p, at, position) {}
-    __device__ __forceinline__ Stream(const Stream& s, const Place& at) : ring(s.ring), feeder(s.feeder, at) {}
-    __device__ __forceinline__ void take(const Stream& s) {
-        ring.put = s.ring.put;
-        ring.get = s.ring.get;
-        ring.parity = s.ring.parity;
-        feeder.take(s.feeder);
+__device__ __forceinline__ void Stream::issue() {
+    if (s.unit != s.end && s.step != kKvStep) {
+        issue_matrix();
+        filled();
+    } else {  // seldom, and not worth the code here
+        save();
+        feed(0, 1);
+        s = home();
+        __syncwarp();
     }
-};
+}
 
 }  // namespace pith::cuda
