@@ -165,7 +165,7 @@ pith_status attend(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from)
         w.base = a;
         w.cache_row = index * p.c.kv_heads * s.capacity;
         return session_launch(s, plan.width == 64 ? "attention_wide_64" : "attention_wide_128",
-                              {plan.grid_x, plan.grid_y, plan.threads, plan.shared}, &w, p.error);
+                              {plan.grid_x, plan.grid_y, plan.threads, plan.shared}, &w, p.error, from == 0);
     }
     const DeviceFacts& facts = s.device.facts();
     // Splits follow from the length there is, rather than the one there may be: nothing here is captured.
@@ -174,7 +174,8 @@ pith_status attend(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from)
     a.rows = plan.rows, a.keys = plan.keys, a.width = plan.width, a.splits = plan.splits, a.tiles = plan.tiles;
     char name[48];
     snprintf(name, sizeof name, "attention_rows%u_%u%s", plan.rows, plan.width, plan.small ? "_small" : "");
-    PITH_TRY(session_launch(s, name, {plan.grid_x, plan.grid_y, plan.threads, plan.shared}, &a, p.error));
+    // The kernel reads keys before `first` while the one before it ends. Where `first` is not the forward's, those are of this forward.
+    PITH_TRY(session_launch(s, name, {plan.grid_x, plan.grid_y, plan.threads, plan.shared}, &a, p.error, from == 0));
     if (plan.splits < 2) return PITH_OK;
     return session_launch(s, "attention_combine", {plan.combine_grid, 1, plan.combine_threads, 0}, &a, p.error);
 }

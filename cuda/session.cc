@@ -359,7 +359,7 @@ pith_status session_kernel(Session& s, const char* name, CUfunction* kernel, pit
     return PITH_OK;
 }
 
-pith_status session_launch(Session& s, const char* name, const LaunchShape& shape, const void* params, pith_error* error) {
+pith_status session_launch(Session& s, const char* name, const LaunchShape& shape, const void* params, pith_error* error, bool overlap) {
     Launch how{};
     PITH_TRY(session_kernel(s, name, &how.kernel, error));
     how.grid[0] = shape.grid_x;
@@ -368,7 +368,7 @@ pith_status session_launch(Session& s, const char* name, const LaunchShape& shap
     how.block[0] = shape.threads;
     how.block[1] = how.block[2] = 1;
     how.shared = shape.shared;
-    how.overlap = true;
+    how.overlap = overlap;
     return launch(s.device, s.stream, how, params, name, error);
 }
 

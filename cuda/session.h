@@ -114,8 +114,8 @@ struct Session {
 
 // By name, once found without a look at the libraries.
 pith_status session_kernel(Session& s, const char* name, CUfunction* kernel, pith_error* error);
-// A kernel of one parameter struct.
-pith_status session_launch(Session& s, const char* name, const LaunchShape& shape, const void* params, pith_error* error);
+// A kernel of one parameter struct. overlap: it may begin while the one before it ends.
+pith_status session_launch(Session& s, const char* name, const LaunchShape& shape, const void* params, pith_error* error, bool overlap = true);
 // Enqueues one token; its logits go to at.logits[buffer]. token < 0: the one drawn last, as the device knows it.
 pith_status enqueue_step(Session& s, pith_token token, uint32_t position, uint32_t buffer, pith_error* error);
 // Enqueues a prompt, batch by batch, no more than about two submissions ahead of the GPU.

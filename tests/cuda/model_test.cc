@@ -114,6 +114,22 @@ TEST_CASE("every golden model gives transformers' logits, cut in any way") {
             if (at_once == ids.size()) check_greedy(session, logits, text, margins, vocab, 0.05f);
         }
     }
+    for (const std::string& folder : all) {
+        INFO(folder);
+        const Tensors file(folder_of(folder) + "/expected.safetensors");
+        const std::vector<pith_token> ids = file.get<pith_token>("ids");
+        const std::vector<float> logits = file.get<float>("logits");
+        const Model model(folder_of(folder), plugin, gpu.options);
+        const size_t vocab = model.info.vocab_size, n = ids.size();
+        const std::vector<float> last(logits.end() - static_cast<long>(vocab), logits.end());
+        for (const size_t tail : {n, size_t{1}, size_t{2}, size_t{9}}) {  // a prompt, then the last few, of which one leaves logits
+            INFO("the last " << tail);
+            Session session(model, {0, PITH_KV_DEFAULT, 0, context_of(folder)});
+            if (tail < n) session.forward(ids.data(), n - tail, 0);
+            const double error = relative_error(session.forward(ids.data() + n - tail, tail, 1), last, vocab);
+            CHECK(error <= 4e-3);
+        }
+    }
     printf("%zu models: largest relative error %.2e (bfloat16 ones %.2e)\n", all.size(), worst, worst_bf16);
 }
 

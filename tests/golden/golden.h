@@ -204,7 +204,8 @@ inline void check_greedy(Session& session, std::vector<float> logits, const std:
     for (size_t i = 0; i < expected.size() && margins[i] >= clear; i++) {
         const pith_token token = static_cast<pith_token>(argmax(&logits[logits.size() - vocab], vocab));
         INFO("greedy token " << i);
-        REQUIRE(token == expected[i]);
+        CHECK(token == expected[i]);
+        if (token != expected[i]) break;
         logits = session.forward(&token, 1, 1);
     }
 }
