@@ -14,7 +14,9 @@ need_tool strace strace
 need_header utf8proc.h libutf8proc-dev
 need_header catch2/catch.hpp catch2/catch_test_macros.hpp catch2
 need_header CLI/CLI.hpp libcli11-dev
+if ! has_nvcc && ! python3 -c 'import ensurepip' 2> /dev/null; then missing="$missing python3-venv"; fi
 install_missing
+has_nvcc || fetch_nvcc build/nvcc
 
 cmake --preset release -DPITH_BUILD_TESTS=ON -DPITH_BUILD_EXAMPLES=ON
 cmake --build --preset release

@@ -42,3 +42,30 @@ install_missing() (
     fi
     rm -f "$log"
 )
+
+# The CUDA compiler, where cuda/CMakeLists.txt looks for it.
+has_nvcc() {
+    command -v nvcc > /dev/null || [ -x "${CUDACXX:-}" ] || [ -x /usr/local/cuda/bin/nvcc ]
+}
+
+# fetch_nvcc FOLDER: the compiler alone from Python packages, in an environment of its own (300 MB), for machines without the toolkit:
+# CUDA code is compiled wherever the tests run. Sets CUDACXX.
+fetch_nvcc() {
+    for nvcc in "$1"/lib/python3*/site-packages/nvidia/cu13/bin/nvcc; do
+        if [ -e "$1/complete" ] && [ -x "$nvcc" ]; then
+            CUDACXX=$(cd "$(dirname "$nvcc")" && pwd)/nvcc
+            export CUDACXX
+            return
+        fi
+    done
+    echo "Installing nvcc into $1" >&2
+    mkdir -p "$1"
+    if ! { python3 -m venv "$1" && "$1/bin/pip" install --disable-pip-version-check 'nvidia-cuda-nvcc==13.0.*' 'nvidia-nvvm==13.0.*' \
+        'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*'; } > "$1/log" 2>&1 < /dev/null; then
+        cat "$1/log" >&2
+        echo "There is no CUDA compiler, and none could be installed. CUDACXX=/path/to/nvcc names one." >&2
+        return 1
+    fi
+    touch "$1/complete"
+    fetch_nvcc "$1"
+}
