@@ -3,10 +3,12 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const fuzz::Folder folder{{"tokenizer.json", fuzz::Bytes(reinterpret_cast<const char*>(data), size)}};
-    fuzz::Env env(folder, (16 << 20) + size * 64);
+    fuzz::Env env(folder, (4 << 20) + size * 32);
     pith_error error{};
     pith_tokenizer* tokenizer = nullptr;
-    fuzz::check_error(pith_tokenizer_load(env.get(), "m", &tokenizer, &error), error);
+    const pith_status loaded = pith_tokenizer_load(env.get(), "m", &tokenizer, &error);
+    fuzz::check_error(loaded, error);
+    if (loaded == PITH_E_MEMORY) __builtin_trap();  // more than a small multiple of the file
     if (!tokenizer) return 0;
     static const char text[] = "Once upon a time, <s>it's 12345 \xc3\xa9\xe2\x96\x81 \n\t\xf0\x9f\x99\x82!</s>  ab";
     pith_token ids[512];
