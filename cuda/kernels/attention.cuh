@@ -43,12 +43,15 @@ __device__ __forceinline__ Tile find_tile(const AttentionParams& p, uint32_t row
     t.key_end = begin + static_cast<uint32_t>(uint64_t{end - begin} * (part + 1) / t.parts);
     return t;
 }
-// This block's. The last tokens see most keys: the longest blocks come first, of p.head_block kv heads after each other, whose keys and
-// values stay in L2 meanwhile.
+// This block's. The last tokens see most keys: the longest blocks come first, of as many kv heads after each other as have their keys and
+// values in L2 meanwhile.
 __device__ __forceinline__ Tile find_tile(const AttentionParams& p, uint32_t rows, uint32_t keys) {
-    const uint32_t most = p.head_block ? p.head_block : p.kv_heads, heads_before = blockIdx.x / (p.tiles * most) * most;
-    const uint32_t at = blockIdx.x - heads_before * p.tiles, heads = min(most, p.kv_heads - heads_before);
-    return find_tile(p, rows, keys, p.tiles - 1 - at / heads, heads_before + at % heads, blockIdx.y);
+    constexpr uint64_t kNear = 26 << 20;  // bytes; of the 50 MB that an H100 has and others have more or less of
+    const uint64_t bytes = (uint64_t{*p.first} + p.tokens) * p.head_dim * 4 * p.kv_heads;
+    const uint32_t passes = min(static_cast<uint32_t>(min((bytes + kNear - 1) / kNear, uint64_t{1024})), p.kv_heads);
+    const uint32_t most = (p.kv_heads + passes - 1) / passes, before = blockIdx.x / (p.tiles * most) * most;
+    const uint32_t at = blockIdx.x - before * p.tiles, heads = min(most, p.kv_heads - before);
+    return find_tile(p, rows, keys, p.tiles - 1 - at / heads, before + at % heads, blockIdx.y);
 }
 
 // The A fragments of a warp's 16 rows.

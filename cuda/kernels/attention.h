@@ -27,8 +27,7 @@ struct AttentionParams {
     uint32_t window;           // keys that a query sees, its own included; 0: all
     uint32_t rows, keys, width, splits, tiles;  // the plan's
     float scale;               // 1 / sqrt(head_dim)
-    uint32_t head_block;       // kv heads that are worked on at a time; 0: all
-    uint32_t reserved;
+    uint32_t reserved[2];
 };
 
 inline constexpr uint32_t kMaxAttentionHeadDim = 256;
@@ -41,7 +40,7 @@ struct AttentionPlan {
     uint32_t keys;     // of a tile
     uint32_t threads, shared;
     uint32_t small;    // at most 48 KiB of shared memory (width 80 and less: always; 96: 48)
-    uint32_t tiles, splits, head_block;
+    uint32_t tiles, splits;
     uint32_t grid_x, grid_y;
     uint32_t combine_grid, combine_threads;  // 0 if splits is 1
     uint64_t partial_bytes;
@@ -88,12 +87,13 @@ inline AttentionPlan attention_plan(uint32_t tokens, uint32_t heads, uint32_t kv
     p.splits = 1;
     p.small = (small || (shared_limit && shared_limit < 128 << 10)) && p.width >= 128;  // several blocks rather than long tiles
     attention_finish_plan(p, tokens, heads, kv_heads);
-    const uint32_t room = multiprocessors * attention_blocks(p.rows, p.width) / p.grid_x, most = (positions + p.keys - 1) / p.keys;
-    if (p.rows < 128 && room > 1) {
-        p.splits = room < most ? room : most;
-        if (p.splits > kMaxAttentionSplits) p.splits = kMaxAttentionSplits;
-        attention_finish_plan(p, tokens, heads, kv_heads);
-    }
+    if (p.rows == 128) return p;
+    // A part costs its writing, reading and half a kernel: few of them, of three tiles at least, unless the cache is long.
+    const bool busy = positions >= 8192 && (p.rows < 64 || p.tiles > 1);
+    const uint32_t room = multiprocessors * (busy ? attention_blocks(p.rows, p.width) : 1) / p.grid_x, most = (positions + 3 * p.keys - 1) / (3 * p.keys);
+    p.splits = room < most ? room : most;
+    p.splits = p.splits > kMaxAttentionSplits ? kMaxAttentionSplits : p.splits < 1 ? 1 : p.splits;
+    attention_finish_plan(p, tokens, heads, kv_heads);
     return p;
 }
 

@@ -296,7 +296,7 @@ struct Shape {
     uint32_t tokens, first, heads, kv_heads, head_dim;
 };
 
-void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool wide = false, uint32_t head_block = 0) {
+void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool wide = false) {
     const uint32_t d = s.head_dim, width = s.heads * d, length = s.first + s.tokens, capacity = (length + 63) / 64 * 64;
     // A step's launch serves every length of a bucket.
     Case c{s.tokens, s.first, s.heads, s.kv_heads, d, 0, false, small, splits, rows, 0, wide};
@@ -313,7 +313,7 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     Device<float> partial(plan.partial_bytes / 4);
     AttentionParams p{};
     p.first = first.data, p.partial = partial.data, p.q_stride = p.out_stride = width;
-    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles, p.head_block = head_block ? head_block : plan.head_block;
+    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
     p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
     cudaEvent_t begin, end;
     CHECK(cudaEventCreate(&begin));
@@ -379,20 +379,12 @@ void time_all() {
 
 // What the plan's choices rest on.
 void time_choices() {
-    for (const uint32_t heads : {4u, 13u, 18u, 26u, 52u}) {
-        std::printf("head_block %u ", heads);
-        time_one({"33b", 1920, 0, 52, 52, 128}, false, 0, 0, true, heads);
-    }
-    for (const uint32_t heads : {1u, 2u, 4u, 8u}) {
-        std::printf("head_block %u ", heads);
-        time_one({"8b", 8192, 0, 32, 8, 128}, false, 0, 0, true, heads);
-    }
     for (const uint32_t tokens : {2u, 8u, 16u, 32u, 64u})
         for (const uint32_t splits : {4u, 8u, 12u, 16u, 24u, 32u}) time_one({"8b", tokens, 1920, 32, 8, 128}, false, splits, 0);
     for (const uint32_t tokens : {8u, 32u, 64u})
         for (const uint32_t splits : {1u, 2u, 3u, 5u, 7u}) time_one({"33b", tokens, 1920, 52, 52, 128}, false, splits, 0);
-    for (const uint32_t tokens : {16u, 64u})
-        for (const uint32_t splits : {8u, 12u, 16u, 33u, 49u}) time_one({"8b", tokens, 16384, 32, 8, 128}, false, splits, 0);
+    for (const uint32_t tokens : {2u, 8u, 16u, 32u, 64u})
+        for (const uint32_t splits : {4u, 8u, 12u, 16u, 24u, 33u}) time_one({"8b", tokens, 16384, 32, 8, 128}, false, splits, 0);
 }
 
 }  // namespace
