@@ -109,7 +109,9 @@ static pith_status get_model(void* info, pith_error* error) { return pith_model_
 static pith_status get_plan(void* info, pith_error* error) {
     return pith_session_plan(shared_model, NULL, (pith_session_info*)info, error);
 }
-static pith_status get_session(void* info, pith_error* error) { return pith_session_get_info(shared_session, (pith_session_info*)info, error); }
+static pith_status get_session(void* info, pith_error* error) {
+    return pith_session_get_info(shared_session, (pith_session_info*)info, error);
+}
 
 static void check_info(pith_status (*call)(void*, pith_error*), size_t size) {
     static const size_t bad[] = {0, 1, 8, 65537, (size_t)-1};

@@ -21,5 +21,8 @@ grouping 3;3
 END LC_NUMERIC
 end
 # It warns of the categories that aren't there, and with -c makes them all the same.
-localedef -c -i "$made/comma" -f "$made/ascii" "$made/xx_XX" > "$made/log" 2>&1 || [ -e "$made/xx_XX/LC_NUMERIC" ] || { cat "$made/log"; exit 1; }
+localedef -c -i "$made/comma" -f "$made/ascii" "$made/xx_XX" > "$made/log" 2>&1 || [ -e "$made/xx_XX/LC_NUMERIC" ] || {
+    cat "$made/log"
+    exit 1
+}
 LOCPATH=$made "$program" "$model" xx_XX
