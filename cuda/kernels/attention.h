@@ -1,6 +1,7 @@
 // Causal attention of two and more tokens of one sequence over a layer's cache, which holds their keys and values already (rope_store):
-// parameters and launch shapes; included by the host and by nvcc. With programmatic dependence they read *first, *count and what earlier
-// forwards wrote into the cache before the kernel before them ends: that one must let its dependents start after its own wait only.
+// parameters and launch shapes; included by the host and by nvcc. With programmatic dependence they read *first, *count and the cache's
+// positions below *first before the kernel before them ends: that one must let its dependents start after its own wait only, and positions
+// below *first must be of earlier forwards (where *first is not this forward's first token, launch without programmatic dependence).
 //
 // A row is a query: (token, head of a group of heads that share keys and values), numbered token * group + head, so that few tokens still
 // fill a tensor-core tile. A block takes a tile of rows of one kv head and the keys that they see, or one of `splits` parts of those keys;
