@@ -29,7 +29,8 @@ struct Settings {
     uint32_t top_k = 0;
     float temperature = 0.8f, top_p = 0.95f, min_p = 0, repetition = 1;
     uint64_t seed = 0;
-    bool exact = false, special = false;
+    bool exact = false, special = false, gpu = false;
+    std::string backend = "libpith_cuda.so";
 };
 
 // What the signal handler needs: lock-free atomics, and pith_session_cancel, which any thread may call at any time.
@@ -60,7 +61,7 @@ bool load(pith::Model& model) {
     if (terminal) std::fprintf(stderr, "\r\033[K");
     const pith_model_info info = model.info();
     std::fprintf(stderr, "%s, %.1f M parameters, %.1f MB, loaded in %.2f s\n", info.architecture,
-                 static_cast<double>(info.parameters) / 1e6, static_cast<double>(info.host_bytes) / 1e6, seconds_since(begin));
+                 static_cast<double>(info.parameters) / 1e6, static_cast<double>(info.host_bytes + info.device_bytes) / 1e6, seconds_since(begin));
     return true;
 }
 
@@ -96,7 +97,7 @@ pith::Session make_session(const pith::Model& model, const Settings& s, const pi
     auto options = pith::make<pith_session_options>();
     options.runner = &runner;
     options.context_length = std::min(s.context, model.info().context_length);
-    options.flags = s.exact ? uint32_t{PITH_SESSION_EXACT} : 0u;
+    options.flags = (s.exact ? uint32_t{PITH_SESSION_EXACT} : 0u) | (s.gpu ? uint32_t{PITH_SESSION_RUN_AHEAD} : 0u);
     return pith::Session(model, &options);
 }
 
@@ -210,9 +211,22 @@ void converse(Chat& chat, pith::Session& session) {
     std::printf("\n");
 }
 
+// Device 0 is the CPU; the plug-in's follow, the best first. On a machine without a driver there are none, and the CPU computes.
+pith::Model open_model(pith::Env& env, const Settings& s) {
+    auto options = pith::make<pith_model_options>();
+    if (s.gpu) {
+        env.load_backend(s.backend);
+        if (pith_env_device_count(env.get()) > 1)
+            options.device = 1;
+        else
+            std::fprintf(stderr, "no GPU was found: computing on the CPU\n");
+    }
+    return pith::Model(env, s.model, &options);
+}
+
 int run(const Settings& s) {
-    const pith::Env env;
-    pith::Model model(env, s.model);
+    pith::Env env;
+    pith::Model model = open_model(env, s);
     const pith::Tokenizer tokenizer(env, s.model);
     if (!load(model)) return 130;
     const std::unique_ptr<thread_pool, decltype(&thread_pool_destroy)> pool(thread_pool_create(s.threads), thread_pool_destroy);
@@ -247,7 +261,9 @@ void add_options(CLI::App& app, Settings& s) {
     app.add_option("--min-p", s.min_p, "Keep tokens at least this likely, relative to the likeliest")->capture_default_str();
     app.add_option("--repetition", s.repetition, "Penalty on tokens that have occurred; 1: none")->capture_default_str();
     app.add_option("--seed", s.seed, "The same seed gives the same text")->capture_default_str();
-    app.add_flag("--exact", s.exact, "Float32 activations and KV cache");
+    app.add_flag("--gpu", s.gpu, "Compute on the best GPU, if there is one");
+    app.add_option("--backend", s.backend, "The GPU's plug-in; a name without a folder lies beside libpith")->capture_default_str();
+    app.add_flag("--exact", s.exact, "Float32 activations and KV cache (CPU)");
     app.add_flag("--special", s.special, "Special tokens written in the text become those tokens");
 }
 
@@ -259,7 +275,7 @@ int main(int argc, char** argv) {
     sigaction(SIGINT, &action, nullptr);
     try {
         Settings settings;
-        CLI::App app("Text from a language model, on the CPU");
+        CLI::App app("Text from a language model");
         add_options(app, settings);
         CLI11_PARSE(app, argc, argv);
         return run(settings);
