@@ -90,7 +90,8 @@ __device__ __forceinline__ void mix(const float (&s)[kCount / 8][4], uint32_t va
     }
 }
 
-// ---- results -----------------------------------------------------------------------------------------------------------------------------
+// ---- results
+// -----------------------------------------------------------------------------------------------------------------------------
 
 // A part's sums in p.partial: p.rows rows of p.width floats; after all parts of all tiles, the (max, sum) of their rows.
 struct Partial {
@@ -107,7 +108,7 @@ struct Partial {
 template <int kWidth, int kRowWarps, int kKeyWarps>
 __device__ __forceinline__ void merge_warps(const AttentionParams& p, const Tile& t, Sums<kWidth>& sums, uint8_t* shared) {
     constexpr uint32_t kRows = kRowWarps * 16, kThreads = kRowWarps * kKeyWarps * 32, kPitch = kWidth + 4;
-    float* o = reinterpret_cast<float*>(shared);                                // [key warp][kRows][kPitch]
+    float* o = reinterpret_cast<float*>(shared);                                 // [key warp][kRows][kPitch]
     float2* scales = reinterpret_cast<float2*>(o + kKeyWarps * kRows * kPitch);  // [key warp][kRows]
     const uint32_t warp = threadIdx.x / 32, g = lane_id() / 4, pair = lane_id() % 4 * 2;
     __syncthreads();
@@ -167,7 +168,8 @@ __device__ __forceinline__ void write_part(const AttentionParams& p, const Tile&
     }
 }
 
-// ---- the kernels -------------------------------------------------------------------------------------------------------------------------
+// ---- the kernels
+// -------------------------------------------------------------------------------------------------------------------------
 
 // kRowWarps times kKeyWarps warps: 16 rows each, and a part of each tile's keys.
 template <int kWidth, int kRowWarps, int kKeyWarps, int kKeys, int kStages>
@@ -210,7 +212,8 @@ __device__ __forceinline__ void attend(const AttentionParams& p) {
     sums.max[0] = sums.max[1] = -INFINITY;
     const uint32_t row = min(t.row + warp_row + lane_id() / 4, t.rows - 1), row8 = min(t.row + warp_row + lane_id() / 4 + 8, t.rows - 1);
     const uint32_t position[2] = {t.first + row / t.group, t.first + row8 / t.group};
-    const uint32_t oldest = t.first + min(t.row + warp_row, t.rows - 1) / t.group, newest = t.first + min(t.row + warp_row + 15, t.rows - 1) / t.group;
+    const uint32_t oldest = t.first + min(t.row + warp_row, t.rows - 1) / t.group,
+                   newest = t.first + min(t.row + warp_row + 15, t.rows - 1) / t.group;
     const bool busy = t.row + warp_row < t.rows;
     const float scale = p.scale * kLog2E;
     uint32_t stage = 0, next = kStages - 1;
@@ -224,7 +227,8 @@ __device__ __forceinline__ void attend(const AttentionParams& p) {
         if (!busy || key > newest) continue;
         float s[kCount / 8][4], keep[2];
         score<kWidth, kCount>(q, at, key_row, s);
-        if (key + kCount - 1 > oldest || (p.window && newest - key >= p.window)) mask<kCount>(position, p.window, key + lane_id() % 4 * 2, s);
+        if (key + kCount - 1 > oldest || (p.window && newest - key >= p.window))
+            mask<kCount>(position, p.window, key + lane_id() % 4 * 2, s);
         soften<kCount>(scale, s, sums.max, sums.sum, keep);
         if (__any_sync(~0u, keep[0] != 1 || keep[1] != 1)) rescale<kWidth>(keep, sums.o);
         mix<kWidth, kCount>(s, at + kTileBytes, key_row, sums);
@@ -269,7 +273,8 @@ __device__ __forceinline__ void combine_row(const AttentionParams& p, const Tile
             sum.x += x.x * w, sum.y += x.y * w, sum.z += x.z * w, sum.w += x.w * w;
         }
         if (kWarps > 1 && in) shares[warp][c / 4] = sum;
-        if (kWarps == 1 && in) write_four(p, t, row, c, make_float4(sum.x * inverse_sum, sum.y * inverse_sum, sum.z * inverse_sum, sum.w * inverse_sum));
+        if (kWarps == 1 && in)
+            write_four(p, t, row, c, make_float4(sum.x * inverse_sum, sum.y * inverse_sum, sum.z * inverse_sum, sum.w * inverse_sum));
     }
     if (kWarps == 1) return;
     __syncthreads();
@@ -304,16 +309,19 @@ extern "C" __global__ void __launch_bounds__(128) attention_combine(AttentionPar
     for (uint32_t c = p.heads * p.head_dim + first; c < p.out_stride; c += step) p.out[uint64_t{token} * p.out_stride + c] = 0;
 }
 
-#define PITH_ATTENTION(name, width, row_warps, key_warps, keys, stages)                                       \
-    static_assert(attention_key_warps(row_warps * 16, keys) == key_warps && attention_stages(row_warps * 16, width) == stages, "the plan's"); \
-    extern "C" __global__ void __launch_bounds__((row_warps) * (key_warps) * 32, row_warps == 4 && width <= 128 ? 3 : width == 64 ? 2 : 1) name(AttentionParams p) { \
-        attend<width, row_warps, key_warps, keys, stages>(p);                                              \
+#define PITH_ATTENTION(name, width, row_warps, key_warps, keys, stages)                                                        \
+    static_assert(attention_key_warps(row_warps * 16, keys) == key_warps && attention_stages(row_warps * 16, width) == stages, \
+                  "the plan's");                                                                                               \
+    extern "C" __global__ void __launch_bounds__((row_warps) * (key_warps)*32, row_warps == 4 && width <= 128 ? 3              \
+                                                                               : width == 64                  ? 2              \
+                                                                                                              : 1) name(AttentionParams p) {    \
+        attend<width, row_warps, key_warps, keys, stages>(p);                                                                  \
     }
-#define PITH_ATTENTION_WIDTH(width, suffix, small, keys, stages)                                        \
-    static_assert(attention_keys(width, small) == keys, "the plan's");                                  \
-    PITH_ATTENTION(attention_rows16_##width##suffix, width, 1, keys / 16, keys, stages)                 \
-    PITH_ATTENTION(attention_rows32_##width##suffix, width, 2, (keys > 16 ? 2 : 1), keys, stages)       \
-    PITH_ATTENTION(attention_rows64_##width##suffix, width, 4, 1, keys, 2)                              \
+#define PITH_ATTENTION_WIDTH(width, suffix, small, keys, stages)                                  \
+    static_assert(attention_keys(width, small) == keys, "the plan's");                            \
+    PITH_ATTENTION(attention_rows16_##width##suffix, width, 1, keys / 16, keys, stages)           \
+    PITH_ATTENTION(attention_rows32_##width##suffix, width, 2, (keys > 16 ? 2 : 1), keys, stages) \
+    PITH_ATTENTION(attention_rows64_##width##suffix, width, 4, 1, keys, 2)                        \
     PITH_ATTENTION(attention_rows128_##width##suffix, width, 8, 1, keys, 2)
 
 PITH_ATTENTION_WIDTH(64, , false, 64, 3)

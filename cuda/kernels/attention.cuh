@@ -17,15 +17,16 @@ __device__ __forceinline__ float exp2_fast(float x) {
 // What the rows of a block's tile are, and which keys it looks at.
 struct Tile {
     uint32_t index, kv_head, group;
-    uint32_t first;                // position of token 0
-    uint32_t row, rows;            // first row; rows of all tiles
-    uint32_t key_begin, key_end;   // tiles of keys
-    uint32_t parts;                // blocks that share the tile's keys
+    uint32_t first;               // position of token 0
+    uint32_t row, rows;           // first row; rows of all tiles
+    uint32_t key_begin, key_end;  // tiles of keys
+    uint32_t parts;               // blocks that share the tile's keys
     bool valid;
 };
 
 // The tile `index` of a kv head, and which of its keys part `part` has.
-__device__ __forceinline__ Tile find_tile(const AttentionParams& p, uint32_t rows, uint32_t keys, uint32_t index, uint32_t kv_head, uint32_t part) {
+__device__ __forceinline__ Tile find_tile(const AttentionParams& p, uint32_t rows, uint32_t keys, uint32_t index, uint32_t kv_head,
+                                          uint32_t part) {
     Tile t;
     t.index = index;
     t.kv_head = kv_head;
@@ -62,7 +63,8 @@ __device__ __forceinline__ void load_queries(const AttentionParams& p, const Til
     for (int side = 0; side < 2; side++) {
         const uint32_t row = t.row + warp_row + g + side * 8;
         const bool in = row < t.rows;
-        const uint16_t* at = p.q + uint64_t{in ? row / t.group : 0} * p.q_stride + uint64_t{t.kv_head * t.group + row % t.group} * p.head_dim;
+        const uint16_t* at =
+            p.q + uint64_t{in ? row / t.group : 0} * p.q_stride + uint64_t{t.kv_head * t.group + row % t.group} * p.head_dim;
 #pragma unroll
         for (int j = 0; j < kWidth / 8; j++) {
             const uint32_t c = j * 8 + pair;
@@ -135,8 +137,8 @@ __device__ __forceinline__ void write_four(const AttentionParams& p, const Tile&
 
 // A warp's 16 rows, by way of 2 KiB of shared memory, so that they leave 16 bytes a lane. row: the warp's first.
 template <int kWidth>
-__device__ __forceinline__ void write_rows(const AttentionParams& p, const Tile& t, uint32_t row, const float (&o)[kWidth / 8][4], const float (&factor)[2],
-                                           uint16_t* stage) {
+__device__ __forceinline__ void write_rows(const AttentionParams& p, const Tile& t, uint32_t row, const float (&o)[kWidth / 8][4],
+                                           const float (&factor)[2], uint16_t* stage) {
     const uint32_t lane = lane_id(), g = lane / 4, pair = lane % 4 * 2, rows = row < t.rows ? min(16u, t.rows - row) : 0;
 #pragma unroll
     for (int begin = 0; begin < kWidth; begin += 64) {
@@ -159,7 +161,8 @@ __device__ __forceinline__ void write_rows(const AttentionParams& p, const Tile&
                 *reinterpret_cast<uint4*>(out + column) = eight;
                 continue;
             }
-            const uint4 low = reinterpret_cast<const uint4*>(p.inverse + column)[0], high = reinterpret_cast<const uint4*>(p.inverse + column)[1];
+            const uint4 low = reinterpret_cast<const uint4*>(p.inverse + column)[0],
+                        high = reinterpret_cast<const uint4*>(p.inverse + column)[1];
             out[low.x] = eight.x, out[low.y] = eight.x >> 16, out[low.z] = eight.y, out[low.w] = eight.y >> 16;
             out[high.x] = eight.z, out[high.y] = eight.z >> 16, out[high.z] = eight.w, out[high.w] = eight.w >> 16;
         }
@@ -170,7 +173,8 @@ __device__ __forceinline__ void write_rows(const AttentionParams& p, const Tile&
 __device__ __forceinline__ void write_padding(const AttentionParams& p, const Tile& t, uint32_t rows, uint32_t threads, uint32_t thread) {
     const uint32_t used = p.heads * p.head_dim, padding = p.out_stride - used;
     if (!padding || t.kv_head != p.kv_heads - 1) return;
-    const uint32_t begin = (t.row + t.group - 1) / t.group, end = (min(t.row + rows, t.rows) + t.group - 1) / t.group;  // tokens that begin here
+    const uint32_t begin = (t.row + t.group - 1) / t.group,
+                   end = (min(t.row + rows, t.rows) + t.group - 1) / t.group;  // tokens that begin here
     for (uint32_t i = thread; i < (end - begin) * padding; i += threads)
         p.out[uint64_t{begin + i / padding} * p.out_stride + used + i % padding] = 0;
 }

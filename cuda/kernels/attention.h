@@ -12,35 +12,35 @@
 namespace pith::cuda {
 
 struct AttentionParams {
-    const uint16_t* q;         // F16 [tokens][q_stride], head h at h * head_dim; turned by rope, not scaled; 16-byte aligned, stride too
-    const uint16_t* k;         // F16, this layer's: [kv_head][capacity][head_dim]
+    const uint16_t* q;  // F16 [tokens][q_stride], head h at h * head_dim; turned by rope, not scaled; 16-byte aligned, stride too
+    const uint16_t* k;  // F16, this layer's: [kv_head][capacity][head_dim]
     const uint16_t* v;
-    uint16_t* out;             // F16 [tokens][out_stride]; columns from heads * head_dim on become 0; 16-byte aligned, stride too
-    const uint32_t* inverse;   // column c is written at inverse[c]; 16-byte aligned; NULL: c
-    const uint32_t* first;     // device memory: the position of token 0
-    const uint32_t* count;     // device memory: how many of `tokens` there are; NULL: all
-    float* partial;            // the plan's partial_bytes; 16-byte aligned; NULL if splits is 1
+    uint16_t* out;            // F16 [tokens][out_stride]; columns from heads * head_dim on become 0; 16-byte aligned, stride too
+    const uint32_t* inverse;  // column c is written at inverse[c]; 16-byte aligned; NULL: c
+    const uint32_t* first;    // device memory: the position of token 0
+    const uint32_t* count;    // device memory: how many of `tokens` there are; NULL: all
+    float* partial;           // the plan's partial_bytes; 16-byte aligned; NULL if splits is 1
     uint32_t q_stride, out_stride;
     uint32_t heads, kv_heads;  // heads a multiple of kv_heads
     uint32_t head_dim;         // a multiple of 8, at most 256
     uint32_t capacity;         // positions of the cache; a multiple of kKvBlock
     uint32_t tokens;
-    uint32_t window;           // keys that a query sees, its own included; 0: all
+    uint32_t window;                            // keys that a query sees, its own included; 0: all
     uint32_t rows, keys, width, splits, tiles;  // the plan's
-    float scale;               // 1 / sqrt(head_dim)
+    float scale;                                // 1 / sqrt(head_dim)
     uint32_t reserved[2];
 };
 
 inline constexpr uint32_t kMaxAttentionHeadDim = 256;
 
-// A kernel's name is attention_rows<rows>_<width>, and _small after it if it is one of few keys a tile, e.g. attention_rows64_128_small. If there
-// are splits, attention_combine runs after it with the same parameters.
+// A kernel's name is attention_rows<rows>_<width>, and _small after it if it is one of few keys a tile, e.g. attention_rows64_128_small. If
+// there are splits, attention_combine runs after it with the same parameters.
 struct AttentionPlan {
-    uint32_t rows;     // of a tile: 16, 32, 64 or 128
-    uint32_t width;    // the head_dim it is compiled for: 64, 80, 96, 128 or 256; a smaller one is padded
-    uint32_t keys;     // of a tile
+    uint32_t rows;   // of a tile: 16, 32, 64 or 128
+    uint32_t width;  // the head_dim it is compiled for: 64, 80, 96, 128 or 256; a smaller one is padded
+    uint32_t keys;   // of a tile
     uint32_t threads, shared;
-    uint32_t small;    // at most 48 KiB of shared memory (width 80 and less: always; 96: 48)
+    uint32_t small;  // at most 48 KiB of shared memory (width 80 and less: always; 96: 48)
     uint32_t tiles, splits;
     uint32_t grid_x, grid_y;
     uint32_t combine_grid, combine_threads;  // 0 if splits is 1
@@ -50,7 +50,9 @@ struct AttentionPlan {
 inline uint32_t attention_width(uint32_t head_dim) {
     return head_dim <= 64 ? 64 : head_dim <= 80 ? 80 : head_dim <= 96 ? 96 : head_dim <= 128 ? 128 : 256;
 }
-inline constexpr uint32_t attention_keys(uint32_t width, bool small) { return width < 128 ? 64 : width == 128 ? (small ? 32 : 64) : small ? 16 : 32; }
+inline constexpr uint32_t attention_keys(uint32_t width, bool small) {
+    return width < 128 ? 64 : width == 128 ? (small ? 32 : 64) : small ? 16 : 32;
+}
 // Warps that share a tile's keys rather than its rows.
 inline constexpr uint32_t attention_key_warps(uint32_t rows, uint32_t keys) {
     const uint32_t want = rows >= 64 ? 1 : 64 / rows;
@@ -78,7 +80,8 @@ inline void attention_finish_plan(AttentionPlan& p, uint32_t tokens, uint32_t he
 inline constexpr uint32_t kMaxAttentionSplits = 64;
 
 // `positions`: as many as there may be, cached ones and new ones together; only the number of splits follows from it, so that one launch
-// serves every length up to it. `multiprocessors` of the device; `shared_limit`: bytes that a block may have there (0: as many as it wants).
+// serves every length up to it. `multiprocessors` of the device; `shared_limit`: bytes that a block may have there (0: as many as it
+// wants).
 inline AttentionPlan attention_plan(uint32_t tokens, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t positions,
                                     uint32_t multiprocessors, bool small, uint32_t shared_limit = 0) {
     AttentionPlan p{};
@@ -90,15 +93,17 @@ inline AttentionPlan attention_plan(uint32_t tokens, uint32_t heads, uint32_t kv
     attention_finish_plan(p, tokens, heads, kv_heads);
     if (p.rows == 128) return p;
     // A part costs its writing, reading and half a kernel: few of them, of three tiles at least, unless the cache is long.
-    const bool busy = positions >= 8192 && (p.rows < 64 || p.tiles > 1);
-    const uint32_t room = multiprocessors * (busy ? attention_blocks(p.rows, p.width) : 1) / p.grid_x, most = (positions + 3 * p.keys - 1) / (3 * p.keys);
+    const bool busy = positions >= 8192 && (p.rows < 64 || p.tiles > 1 || p.grid_x * 8 > multiprocessors);
+    const uint32_t room = multiprocessors * (busy ? attention_blocks(p.rows, p.width) : 1) / p.grid_x,
+                   most = (positions + 3 * p.keys - 1) / (3 * p.keys);
     p.splits = room < most ? room : most;
     p.splits = p.splits > kMaxAttentionSplits ? kMaxAttentionSplits : p.splits < 1 ? 1 : p.splits;
     attention_finish_plan(p, tokens, heads, kv_heads);
     return p;
 }
 
-// ---- sm_90a: attention_wide_64 and attention_wide_128, for many rows ---------------------------------------------------------------------
+// ---- sm_90a: attention_wide_64 and attention_wide_128, for many rows
+// ---------------------------------------------------------------------
 
 inline constexpr uint32_t kWideRows = 128, kWideKeys = 128, kWideThreads = 384, kWideStages = 2;
 
@@ -119,7 +124,9 @@ struct WideAttentionMap {
     uint64_t dims[2], stride;  // {head_dim, rows of the cache}, bytes between rows
     uint32_t box[2];
 };
-inline WideAttentionMap wide_attention_map(uint32_t head_dim, uint64_t cache_rows) { return {{head_dim, cache_rows}, uint64_t{head_dim} * 2, {64, kWideKeys}}; }
+inline WideAttentionMap wide_attention_map(uint32_t head_dim, uint64_t cache_rows) {
+    return {{head_dim, cache_rows}, uint64_t{head_dim} * 2, {64, kWideKeys}};
+}
 
 inline AttentionPlan wide_attention_plan(uint32_t tokens, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
     AttentionPlan p{};
@@ -134,7 +141,8 @@ inline AttentionPlan wide_attention_plan(uint32_t tokens, uint32_t heads, uint32
 
 // Whether they serve (besides, cache_rows is below 2^31), and there are rows enough to keep the device busy without splits.
 inline bool wide_attention_serves(uint32_t tokens, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, uint32_t multiprocessors) {
-    return head_dim <= 128 && tokens * (heads / kv_heads) > 128 && wide_attention_plan(tokens, heads, kv_heads, head_dim).grid_x * 2 >= multiprocessors;
+    return head_dim <= 128 && tokens * (heads / kv_heads) > 128 &&
+           wide_attention_plan(tokens, heads, kv_heads, head_dim).grid_x * 2 >= multiprocessors;
 }
 
 }  // namespace pith::cuda

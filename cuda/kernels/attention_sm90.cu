@@ -1,5 +1,5 @@
-// Attention of long prompts on sm_90a: wgmma, keys and values by TMA. One warpgroup fetches tiles; two compute 64 rows each and take turns, so
-// that the products of one run under the exponentials of the other, and within one the next scores under these.
+// Attention of long prompts on sm_90a: wgmma, keys and values by TMA. One warpgroup fetches tiles; two compute 64 rows each and take turns,
+// so that the products of one run under the exponentials of the other, and within one the next scores under these.
 #include "attention.cuh"
 
 namespace pith::cuda {
@@ -7,28 +7,33 @@ namespace {
 
 inline constexpr uint32_t kKeys = kWideKeys, kStages = kWideStages, kConsumerWarps = 8;
 
-// ---- barriers and copies -----------------------------------------------------------------------------------------------------------------
+// ---- barriers and copies
+// -----------------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t count) { asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory"); }
+__device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t count) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
 __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
-__device__ __forceinline__ void barrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory"); }
+__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
-    asm volatile(
-        "{ .reg .pred p; again: mbarrier.try_wait.parity.shared.b64 p, [%0], %1; @!p bra again; }" ::"r"(barrier), "r"(parity)
-        : "memory");
+    asm volatile("{ .reg .pred p; again: mbarrier.try_wait.parity.shared.b64 p, [%0], %1; @!p bra again; }" ::"r"(barrier), "r"(parity)
+                 : "memory");
 }
 // 64 columns of kKeys rows from (column, row) of the map on.
 __device__ __forceinline__ void fetch_panel(uint32_t shared, const TensorMap* map, uint32_t column, uint32_t row, uint32_t barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(shared), "l"(map), "r"(column),
-                 "r"(row), "r"(barrier)
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(shared),
+                 "l"(map), "r"(column), "r"(row), "r"(barrier)
                  : "memory");
 }
 __device__ __forceinline__ void turn_wait(uint32_t id) { asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory"); }
 __device__ __forceinline__ void turn_pass(uint32_t id) { asm volatile("bar.arrive %0, 256;" ::"r"(id) : "memory"); }
 
-// ---- wgmma -------------------------------------------------------------------------------------------------------------------------------
+// ---- wgmma
+// -------------------------------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -48,7 +53,8 @@ __device__ __forceinline__ void hold(float (&d)[kCount][4]) {
 
 // Panels of 64 halves a row (128 bytes, swizzled), 1024 bytes each eight rows; `panel`: bytes from one panel to the next.
 __device__ __forceinline__ uint64_t descriptor(uint32_t shared, uint32_t panel) {
-    return static_cast<uint64_t>(shared >> 4 & 0x3fff) | static_cast<uint64_t>(panel >> 4) << 16 | static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
+    return static_cast<uint64_t>(shared >> 4 & 0x3fff) | static_cast<uint64_t>(panel >> 4) << 16 | static_cast<uint64_t>(1024 >> 4) << 32 |
+           uint64_t{1} << 62;
 }
 
 // d (64 rows, 64 columns of a warpgroup) = a b, or += with `add`. a: registers; b: 16 rows in shared memory.
@@ -80,10 +86,9 @@ __device__ __forceinline__ void wgmma_n128(float (&d)[16][4], const uint32_t (&a
           "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
           "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3]),
           "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]), "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]),
-          "+f"(d[10][0]), "+f"(d[10][1]), "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]),
-          "+f"(d[11][3]), "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]),
-          "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]),
-          "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
+          "+f"(d[10][0]), "+f"(d[10][1]), "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]),
+          "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),
+          "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)), "n"(kTransposed ? 1 : 0));
 }
 
@@ -93,7 +98,8 @@ __device__ __forceinline__ void start_scores(const uint32_t (&q)[kWidth / 16][4]
     hold(s);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < kWidth / 16; k++) wgmma_n128<false>(s, q[k], descriptor(keys + k / 4 * kKeys * 128 + k % 4 * 32, kKeys * 128), k > 0);
+    for (int k = 0; k < kWidth / 16; k++)
+        wgmma_n128<false>(s, q[k], descriptor(keys + k / 4 * kKeys * 128 + k % 4 * 32, kKeys * 128), k > 0);
     wgmma_commit();
     hold(s);
 }
@@ -124,7 +130,8 @@ __device__ __forceinline__ void pack_weights(const float (&s)[kKeys / 8][4], uin
     }
 }
 
-// ---- the kernel --------------------------------------------------------------------------------------------------------------------------
+// ---- the kernel
+// --------------------------------------------------------------------------------------------------------------------------
 
 // Where things are in shared memory: for each stage the keys' panels and the values', 2 KiB of results a warp, the barriers.
 template <int kWidth>
@@ -133,7 +140,9 @@ struct Stages {
     uint32_t base;
     __device__ __forceinline__ uint32_t keys(uint32_t stage) const { return base + stage * 2 * kTileBytes; }
     __device__ __forceinline__ uint32_t values(uint32_t stage) const { return keys(stage) + kTileBytes; }
-    __device__ __forceinline__ uint32_t barrier(uint32_t which, uint32_t stage) const { return base + kStages * 2 * kTileBytes + kConsumerWarps * 2048 + (which * kStages + stage) * 8; }
+    __device__ __forceinline__ uint32_t barrier(uint32_t which, uint32_t stage) const {
+        return base + kStages * 2 * kTileBytes + kConsumerWarps * 2048 + (which * kStages + stage) * 8;
+    }
 };
 enum { kKeysFull, kValuesFull, kKeysEmpty, kValuesEmpty };
 
@@ -150,10 +159,12 @@ __device__ __forceinline__ void fetch(const WideAttentionParams& p, const Tile& 
         const Step step(n);
         const uint32_t row = head_row + (t.key_end - 1 - n) * kKeys;  // from the newest keys on
         for (uint32_t kind = 0; kind < 2; kind++) {
-            const uint32_t full = at.barrier(kind ? kValuesFull : kKeysFull, step.stage), to = kind ? at.values(step.stage) : at.keys(step.stage);
+            const uint32_t full = at.barrier(kind ? kValuesFull : kKeysFull, step.stage),
+                           to = kind ? at.values(step.stage) : at.keys(step.stage);
             barrier_wait(at.barrier(kind ? kValuesEmpty : kKeysEmpty, step.stage), step.parity ^ 1);
             barrier_expect(full, Stages<kWidth>::kTileBytes);
-            for (uint32_t panel = 0; panel < kWidth / 64; panel++) fetch_panel(to + panel * kKeys * 128, kind ? &p.v : &p.k, panel * 64, row, full);
+            for (uint32_t panel = 0; panel < kWidth / 64; panel++)
+                fetch_panel(to + panel * kKeys * 128, kind ? &p.v : &p.k, panel * 64, row, full);
         }
     }
 }
@@ -166,7 +177,8 @@ __device__ __forceinline__ void compute(const AttentionParams& p, const Tile& t,
     float s[kKeys / 8][4], o[kWidth / 8][4], max[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, keep[2];
     const uint32_t row = min(t.row + warp_row + lane / 4, t.rows - 1), row8 = min(t.row + warp_row + lane / 4 + 8, t.rows - 1);
     const uint32_t position[2] = {t.first + row / t.group, t.first + row8 / t.group};
-    const uint32_t oldest = t.first + min(t.row + warp_row, t.rows - 1) / t.group, newest = t.first + min(t.row + warp_row + 15, t.rows - 1) / t.group;
+    const uint32_t oldest = t.first + min(t.row + warp_row, t.rows - 1) / t.group,
+                   newest = t.first + min(t.row + warp_row + 15, t.rows - 1) / t.group;
     const float scale = p.scale * kLog2E;
     const uint32_t tiles = t.key_end - t.key_begin;
     const auto hide = [&](uint32_t n) {
@@ -256,8 +268,12 @@ __device__ __forceinline__ void attend_wide(const WideAttentionParams& p) {
 }  // namespace
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
-extern "C" __global__ void __launch_bounds__(kWideThreads, 1) attention_wide_64(const __grid_constant__ WideAttentionParams p) { attend_wide<64>(p); }
-extern "C" __global__ void __launch_bounds__(kWideThreads, 1) attention_wide_128(const __grid_constant__ WideAttentionParams p) { attend_wide<128>(p); }
+extern "C" __global__ void __launch_bounds__(kWideThreads, 1) attention_wide_64(const __grid_constant__ WideAttentionParams p) {
+    attend_wide<64>(p);
+}
+extern "C" __global__ void __launch_bounds__(kWideThreads, 1) attention_wide_128(const __grid_constant__ WideAttentionParams p) {
+    attend_wide<128>(p);
+}
 #endif
 
 }  // namespace pith::cuda

@@ -79,7 +79,9 @@ extern "C" __global__ void __launch_bounds__(kElementThreads) embed_rows(EmbedPa
 }
 
 // The fast form of a norm: a row in registers, and what does not depend on kernels before loaded before they end.
-__device__ inline bool norm_in_registers(const NormParams& p) { return p.hidden % 4 == 0 && p.hidden <= kNormVectors * 4 * kElementThreads; }
+__device__ inline bool norm_in_registers(const NormParams& p) {
+    return p.hidden % 4 == 0 && p.hidden <= kNormVectors * 4 * kElementThreads;
+}
 
 template <class RowOf>
 __device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& row_of) {
@@ -114,7 +116,8 @@ __device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& r
     for (uint32_t j = 0; j < kNormVectors; j++) {
         const uint32_t i = threadIdx.x + j * kElementThreads;
         if (i >= vectors) break;
-        const float4 y = make_float4(x[j].x * scale * weight[j].x, x[j].y * scale * weight[j].y, x[j].z * scale * weight[j].z, x[j].w * scale * weight[j].w);
+        const float4 y = make_float4(x[j].x * scale * weight[j].x, x[j].y * scale * weight[j].y, x[j].z * scale * weight[j].z,
+                                     x[j].w * scale * weight[j].w);
         if (!p.inverse) {
             store_four(out + 4 * i, y);
             continue;
@@ -127,7 +130,8 @@ __device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& r
     for (uint32_t i = p.hidden + threadIdx.x; i < p.stride; i += kElementThreads) scattered[i] = __half{};
     if (!stage) return;
     __syncthreads();
-    for (uint32_t i = threadIdx.x; i < p.stride / 8; i += kElementThreads) reinterpret_cast<uint4*>(out)[i] = reinterpret_cast<const uint4*>(staged)[i];
+    for (uint32_t i = threadIdx.x; i < p.stride / 8; i += kElementThreads)
+        reinterpret_cast<uint4*>(out)[i] = reinterpret_cast<const uint4*>(staged)[i];
 }
 
 extern "C" __global__ void __launch_bounds__(kElementThreads) rms_norm_rows(NormParams p) {
@@ -164,7 +168,8 @@ __device__ inline RopePairs load_pairs(const RopeParams& p, uint32_t t, uint64_t
     const uint32_t kv = head - p.heads - (is_k ? 0 : p.kv_heads);  // of k or v
     const void* from = is_q ? p.q : is_k ? p.k : p.v;
     const uint64_t at = t * (is_q ? p.q_stride : is_k ? p.k_stride : p.v_stride) + uint64_t{is_q ? head : kv} * d + i;
-    uint16_t* row = is_q ? p.q_out + uint64_t{t} * p.q_out_stride + uint64_t{head} * d : (is_k ? p.k_cache : p.v_cache) + (uint64_t{kv} * p.capacity + position) * d;
+    uint16_t* row = is_q ? p.q_out + uint64_t{t} * p.q_out_stride + uint64_t{head} * d
+                         : (is_k ? p.k_cache : p.v_cache) + (uint64_t{kv} * p.capacity + position) * d;
     return {load_four(from, p.type, at), load_four(from, p.type, at + d / 2), row + i, is_q || is_k};
 }
 

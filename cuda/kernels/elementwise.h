@@ -35,7 +35,7 @@ struct NormParams {
     uint32_t hidden, stride;  // stride a multiple of 8
     uint32_t tokens, rows;
     uint32_t first_row;
-    uint32_t last;            // nonzero: the last `rows` tokens, first_row is ignored
+    uint32_t last;  // nonzero: the last `rows` tokens, first_row is ignored
     float eps;
     uint32_t reserved;
 };
@@ -46,12 +46,12 @@ inline LaunchShape norm_shape(const NormParams& p) { return {p.rows, 1, kElement
 
 // rope_store: turns q and k by their positions, writes q for attention and k, v into the cache. Token t is at position *first + t.
 struct RopeParams {
-    const void *q, *k, *v;            // [tokens] rows of `type`, each its first head; aligned to 4 elements, strides too
-    const double* inverse_frequency;  // [head_dim / 2]
-    uint16_t* q_out;                  // F16 [tokens][q_out_stride]
-    uint16_t *k_cache, *v_cache;      // F16, this layer's: [kv_head][capacity][head_dim]
-    const uint32_t* first;            // device memory
-    const uint32_t* count;            // device memory: how many of `tokens` there are; NULL: all
+    const void *q, *k, *v;                  // [tokens] rows of `type`, each its first head; aligned to 4 elements, strides too
+    const double* inverse_frequency;        // [head_dim / 2]
+    uint16_t* q_out;                        // F16 [tokens][q_out_stride]
+    uint16_t *k_cache, *v_cache;            // F16, this layer's: [kv_head][capacity][head_dim]
+    const uint32_t* first;                  // device memory
+    const uint32_t* count;                  // device memory: how many of `tokens` there are; NULL: all
     uint64_t q_stride, k_stride, v_stride;  // elements between tokens
     ElementType type;
     uint32_t heads, kv_heads, head_dim;  // head_dim a multiple of 8

@@ -31,11 +31,12 @@ struct Kernel {
     bool small;
     void (*run)(AttentionParams);
 };
-#define WIDTH(width, suffix, small)                                       \
-    {16, width, small, attention_rows16_##width##suffix}, {32, width, small, attention_rows32_##width##suffix}, {64, width, small, attention_rows64_##width##suffix}, { \
-        128, width, small, attention_rows128_##width##suffix                      \
+#define WIDTH(width, suffix, small)                                                                             \
+    {16, width, small, attention_rows16_##width##suffix}, {32, width, small, attention_rows32_##width##suffix}, \
+        {64, width, small, attention_rows64_##width##suffix}, {                                                 \
+        128, width, small, attention_rows128_##width##suffix                                                    \
     }
-const Kernel kKernels[] = {WIDTH(64, , false), WIDTH(80, , false),       WIDTH(96, , false),      WIDTH(128, , false),
+const Kernel kKernels[] = {WIDTH(64, , false),  WIDTH(80, , false),       WIDTH(96, , false),      WIDTH(128, , false),
                            WIDTH(256, , false), WIDTH(128, _small, true), WIDTH(256, _small, true)};
 
 cudaStream_t g_stream;
@@ -56,7 +57,8 @@ void start(void (*run)(Params), dim3 grid, uint32_t threads, uint32_t shared, co
 void launch(const AttentionPlan& plan, const AttentionParams& params) {
     for (const Kernel& k : kKernels) {
         if (k.rows != plan.rows || k.width != plan.width || k.small != (plan.small != 0)) continue;
-        CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(k.run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(plan.shared)));
+        CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(k.run), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(plan.shared)));
         start(k.run, dim3(plan.grid_x, plan.grid_y), plan.threads, plan.shared, params);
         if (plan.splits > 1) start(attention_combine, dim3(plan.combine_grid), plan.combine_threads, 0, params);
         return;
@@ -68,12 +70,15 @@ void launch(const AttentionPlan& plan, const AttentionParams& params) {
 TensorMap tensor_map(const void* data, uint32_t head_dim, uint64_t rows) {
     static PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     cudaDriverEntryPointQueryResult found;
-    if (!encode) CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", reinterpret_cast<void**>(&encode), 12000, cudaEnableDefault, &found));
+    if (!encode)
+        CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", reinterpret_cast<void**>(&encode), 12000, cudaEnableDefault,
+                                               &found));
     const WideAttentionMap m = wide_attention_map(head_dim, rows);
     const uint32_t ones[2] = {1, 1};
     TensorMap map;
-    const CUresult status = encode(reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<void*>(data), m.dims, &m.stride, m.box, ones,
-                                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const CUresult status = encode(reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<void*>(data),
+                                   m.dims, &m.stride, m.box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (status != CUDA_SUCCESS) {
         std::printf("FAIL cuTensorMapEncodeTiled: %d\n", static_cast<int>(status));
         std::exit(1);
@@ -84,10 +89,14 @@ TensorMap tensor_map(const void* data, uint32_t head_dim, uint64_t rows) {
 // The sm_90a kernel; p.k and p.v hold `layers` layers, of which the last is meant.
 void launch_wide(const AttentionPlan& plan, const AttentionParams& params, uint32_t layers) {
     const uint64_t rows = uint64_t{layers} * params.kv_heads * params.capacity;
-    WideAttentionParams p{tensor_map(params.k, params.head_dim, rows), tensor_map(params.v, params.head_dim, rows), params,
-                          (layers - 1) * params.kv_heads * params.capacity, {}};
+    WideAttentionParams p{tensor_map(params.k, params.head_dim, rows),
+                          tensor_map(params.v, params.head_dim, rows),
+                          params,
+                          (layers - 1) * params.kv_heads * params.capacity,
+                          {}};
     const auto run = plan.width == 64 ? attention_wide_64 : attention_wide_128;
-    CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(plan.shared)));
+    CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(run), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(plan.shared)));
     start(run, dim3(plan.grid_x), plan.threads, plan.shared, p);
 }
 
@@ -116,7 +125,9 @@ struct Device {
     T* data = nullptr;
     size_t size = 0;
     explicit Device(size_t n) : size(n) { CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(T))); }
-    explicit Device(const std::vector<T>& from) : Device(from.size()) { CHECK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice)); }
+    explicit Device(const std::vector<T>& from) : Device(from.size()) {
+        CHECK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice));
+    }
     Device(const Device&) = delete;
     ~Device() { cudaFree(data); }
     void fill(int byte) { CHECK(cudaMemset(data, byte, size * sizeof(T))); }
@@ -155,7 +166,7 @@ double worst_row(const Case& c, const std::vector<uint16_t>& q, const std::vecto
                  const std::vector<uint32_t>& inverse, const std::vector<uint16_t>& out, uint32_t capacity, uint32_t stride) {
     const uint32_t group = c.heads / c.kv_heads, d = c.head_dim, tokens = c.count ? c.count : c.tokens, all = tokens * c.heads;
     const uint32_t step = std::max(1u, all / 150 | 1);  // odd: other heads each time
-    static std::vector<float> table;  // of all halves
+    static std::vector<float> table;                    // of all halves
     for (uint32_t bits = static_cast<uint32_t>(table.size()); bits < 65536; bits++) table.push_back(to_float(static_cast<uint16_t>(bits)));
     double worst = 0;
     for (uint32_t at = 0; at < all; at += step) {
@@ -166,7 +177,8 @@ double worst_row(const Case& c, const std::vector<uint16_t>& q, const std::vecto
         double max = -1e300, total = 0;
         for (uint32_t j = begin; j <= position; j++) {
             double dot = 0;
-            for (uint32_t i = 0; i < d; i++) dot += static_cast<double>(table[q[(uint64_t{t} * c.heads + h) * d + i]]) * table[head_k[uint64_t{j} * d + i]];
+            for (uint32_t i = 0; i < d; i++)
+                dot += static_cast<double>(table[q[(uint64_t{t} * c.heads + h) * d + i]]) * table[head_k[uint64_t{j} * d + i]];
             weight[j] = dot / std::sqrt(static_cast<double>(d));
             max = std::max(max, weight[j]);
         }
@@ -210,7 +222,8 @@ void test(const Case& c) {
     p.first = first.data, p.count = c.count ? first.data + 1 : nullptr;
     p.partial = partial.data;
     p.q_stride = width, p.out_stride = stride, p.heads = c.heads, p.kv_heads = c.kv_heads, p.head_dim = d, p.capacity = capacity;
-    p.tokens = c.tokens, p.window = c.window, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
+    p.tokens = c.tokens, p.window = c.window, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits,
+    p.tiles = plan.tiles;
     p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
     std::vector<uint16_t> results[3];
     for (auto& result : results) {
@@ -227,13 +240,17 @@ void test(const Case& c) {
     bool padding = true, repeats = results[0] == results[1] && results[0] == results[2];
     const uint32_t tokens = c.count ? c.count : c.tokens;
     for (uint32_t t = 0; t < c.tokens; t++)
-        for (uint32_t i = t < tokens ? width : 0; i < stride; i++) padding &= results[0][uint64_t{t} * stride + i] == (t < tokens ? 0 : 0xffff);
+        for (uint32_t i = t < tokens ? width : 0; i < stride; i++)
+            padding &= results[0][uint64_t{t} * stride + i] == (t < tokens ? 0 : 0xffff);
     const double error = worst_row(c, q, k, v, inverse, results[0], capacity, stride);
     const bool ok = error < 1.5e-3 && padding && repeats;
     g_failures += !ok;
-    std::printf("%s attention d %u heads %u/%u tokens %u(%u) first %u window %u%s%s: rows %u splits %u error %.2e%s%s\n", ok ? "ok" : "FAIL", d, c.heads,
-                c.kv_heads, c.tokens, tokens, c.first, c.window, c.permuted ? " permuted" : "", plan.small ? " small" : c.wide ? " wgmma" : "", plan.rows, plan.splits, error,
-                padding ? "" : " PADDING", repeats ? "" : " DIFFERS");
+    std::printf("%s attention d %u heads %u/%u tokens %u(%u) first %u window %u%s%s: rows %u splits %u error %.2e%s%s\n",
+                ok ? "ok" : "FAIL", d, c.heads, c.kv_heads, c.tokens, tokens, c.first, c.window, c.permuted ? " permuted" : "",
+                plan.small ? " small"
+                : c.wide   ? " wgmma"
+                           : "",
+                plan.rows, plan.splits, error, padding ? "" : " PADDING", repeats ? "" : " DIFFERS");
 }
 
 // One case of each kind: for sanitizers, under which the rest takes too long.
@@ -289,7 +306,8 @@ void test_all() {
     test({300, 3, 52, 52, 128, 0});
 }
 
-// ---- times -------------------------------------------------------------------------------------------------------------------------------
+// ---- times
+// -------------------------------------------------------------------------------------------------------------------------------
 
 struct Shape {
     const char* name;
@@ -313,7 +331,8 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     Device<float> partial(plan.partial_bytes / 4);
     AttentionParams p{};
     p.first = first.data, p.partial = partial.data, p.q_stride = p.out_stride = width;
-    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows, p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
+    p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows,
+    p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
     p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
     cudaEvent_t begin, end;
     CHECK(cudaEventCreate(&begin));
@@ -327,7 +346,8 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     CHECK(cudaStreamBeginCapture(g_stream, cudaStreamCaptureModeThreadLocal));
     for (uint32_t i = 0; i < launches; i++) {
         const uint64_t copy = i % copies;
-        p.q = q.data + copy * s.tokens * width, p.out = out.data + copy * s.tokens * width, p.k = k.data + copy * kv, p.v = v.data + copy * kv;
+        p.q = q.data + copy * s.tokens * width, p.out = out.data + copy * s.tokens * width, p.k = k.data + copy * kv,
+        p.v = v.data + copy * kv;
         if (wide) {
             launch_wide(plan, p, 1);
         } else {
@@ -349,8 +369,12 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     CHECK(cudaGraphDestroy(graph));
     std::sort(times.begin(), times.end());
     const double seconds = times[times.size() / 2] * 1e-3, read = static_cast<double>(s.kv_heads) * length * d * 4;
-    std::printf("%-4s tokens %5u after %5u heads %u/%u d %u%s rows %3u splits %2u: %9.2f us %6.1f TFLOP/s %7.1f GB/s\n", s.name, s.tokens, s.first, s.heads,
-                s.kv_heads, d, plan.small ? " small" : wide ? " wgmma" : "", plan.rows, plan.splits, seconds * 1e6, flops / seconds / 1e12, read / seconds / 1e9);
+    std::printf("%-4s tokens %5u after %5u heads %u/%u d %u%s rows %3u splits %2u: %9.2f us %6.1f TFLOP/s %7.1f GB/s\n", s.name, s.tokens,
+                s.first, s.heads, s.kv_heads, d,
+                plan.small ? " small"
+                : wide     ? " wgmma"
+                           : "",
+                plan.rows, plan.splits, seconds * 1e6, flops / seconds / 1e12, read / seconds / 1e9);
 }
 
 void time_all() {
@@ -398,7 +422,8 @@ int main(int argc, char** argv) {
     cudaFuncAttributes attributes;
     CHECK(cudaStreamCreate(&g_stream));
     g_dependent = major >= 9;
-    g_wide = major == 9 && cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(attention_wide_128)) == cudaSuccess && attributes.binaryVersion == 90;
+    g_wide = major == 9 && cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(attention_wide_128)) == cudaSuccess &&
+             attributes.binaryVersion == 90;
     if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
         time_all();
         return 0;

@@ -47,7 +47,9 @@ struct Device {
     T* data = nullptr;
     size_t size = 0;
     explicit Device(size_t n) : size(n) { CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(T))); }
-    explicit Device(const std::vector<T>& from) : Device(from.size()) { CHECK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice)); }
+    explicit Device(const std::vector<T>& from) : Device(from.size()) {
+        CHECK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice));
+    }
     Device(const Device&) = delete;
     ~Device() { cudaFree(data); }
     void fill(int byte) { CHECK(cudaMemset(data, byte, size * sizeof(T))); }
@@ -68,7 +70,8 @@ void launch(void (*kernel)(Params), LaunchShape shape, const Params& params) {
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(shape.grid_x, shape.grid_y), config.blockDim = dim3(shape.threads), config.dynamicSmemBytes = shape.shared, config.stream = g_stream;
+    config.gridDim = dim3(shape.grid_x, shape.grid_y), config.blockDim = dim3(shape.threads), config.dynamicSmemBytes = shape.shared,
+    config.stream = g_stream;
     config.attrs = &attribute, config.numAttrs = g_dependent ? 1 : 0;
     CHECK(cudaLaunchKernelEx(&config, kernel, params));
 }
@@ -132,8 +135,19 @@ void test_norm(uint32_t hidden, uint32_t tokens, uint32_t rows, bool permuted, b
     Device<uint16_t> out(uint64_t{rows} * stride);
     out.fill(0xff);
     const uint32_t first = last ? tokens - rows : (tokens - rows) / 2;
-    const NormParams p{dx.data, dw.data, permuted ? di.data : nullptr, out.data, last ? count.data : nullptr, hidden, stride, last ? tokens + 3 : tokens, rows,
-                       last ? 12345 : first, last, 1e-5f, 0};
+    const NormParams p{dx.data,
+                       dw.data,
+                       permuted ? di.data : nullptr,
+                       out.data,
+                       last ? count.data : nullptr,
+                       hidden,
+                       stride,
+                       last ? tokens + 3 : tokens,
+                       rows,
+                       last ? 12345 : first,
+                       last,
+                       1e-5f,
+                       0};
     launch(rms_norm_rows, norm_shape(p), p);
     CHECK(cudaDeviceSynchronize());
     const auto got = out.host();
@@ -156,15 +170,20 @@ void test_norm(uint32_t hidden, uint32_t tokens, uint32_t rows, bool permuted, b
 template <class T>
 T make(float v);
 template <>
-float make<float>(float v) { return v; }
+float make<float>(float v) {
+    return v;
+}
 template <>
-uint16_t make<uint16_t>(float v) { return to_bits(v); }
+uint16_t make<uint16_t>(float v) {
+    return to_bits(v);
+}
 float as_float(float v) { return v; }
 float as_float(uint16_t v) { return to_float(v); }
 
 template <class T>
 void test_rope(uint32_t tokens, uint32_t first, uint32_t heads, uint32_t kv_heads, uint32_t d, float rope_scale) {
-    const uint32_t width = (heads + 2 * kv_heads) * d + 16, capacity = (first + tokens + 63) / 64 * 64, q_stride = (heads * d + 63) / 64 * 64;
+    const uint32_t width = (heads + 2 * kv_heads) * d + 16, capacity = (first + tokens + 63) / 64 * 64,
+                   q_stride = (heads * d + 63) / 64 * 64;
     std::vector<T> in(uint64_t{tokens} * width);
     for (auto& v : in) v = make<T>(uniform() * 4);
     in[0] = make<T>(60000.0f);
@@ -179,7 +198,8 @@ void test_rope(uint32_t tokens, uint32_t first, uint32_t heads, uint32_t kv_head
     p.q = din.data, p.k = din.data + heads * d, p.v = din.data + (heads + kv_heads) * d, p.inverse_frequency = df.data;
     p.q_out = q.data, p.k_cache = k.data, p.v_cache = v.data, p.first = dfirst.data, p.count = tokens > 4 ? dfirst.data + 1 : nullptr;
     p.q_stride = p.k_stride = p.v_stride = width, p.type = sizeof(T) == 2 ? ElementType::F16 : ElementType::F32;
-    p.heads = heads, p.kv_heads = kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = tokens, p.q_out_stride = q_stride, p.rope_scale = rope_scale;
+    p.heads = heads, p.kv_heads = kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = tokens, p.q_out_stride = q_stride,
+    p.rope_scale = rope_scale;
     launch(rope_store, rope_shape(p), p);
     CHECK(cudaDeviceSynchronize());
     const auto gq = q.host(), gk = k.host(), gv = v.host();
@@ -196,9 +216,11 @@ void test_rope(uint32_t tokens, uint32_t first, uint32_t heads, uint32_t kv_head
                 want = h < heads + kv_heads ? want * rope_scale : as_float(row[i]);
                 want = std::min(65504.0, std::max(-65504.0, want));
                 const uint32_t kv = (h - heads) % kv_heads;
-                const uint16_t got = h < heads ? gq[uint64_t{t} * q_stride + h * d + i] : (h < heads + kv_heads ? gk : gv)[(uint64_t{kv} * capacity + first + t) * d + i];
+                const uint16_t got = h < heads ? gq[uint64_t{t} * q_stride + h * d + i]
+                                               : (h < heads + kv_heads ? gk : gv)[(uint64_t{kv} * capacity + first + t) * d + i];
                 // Cancellation of a cos and b sin leaves the rounding of the larger.
-                const double error = std::fabs(want - to_float(got)) / std::max(1e-3 * (std::fabs(a) + std::fabs(b)), std::max(std::fabs(want), 6.2e-5)) * 2048;
+                const double error = std::fabs(want - to_float(got)) /
+                                     std::max(1e-3 * (std::fabs(a) + std::fabs(b)), std::max(std::fabs(want), 6.2e-5)) * 2048;
                 if (!(error <= worst)) worst = error;
             }
         }
@@ -242,7 +264,8 @@ void test_silu(uint32_t width, uint32_t tokens, bool permuted) {
     report(worst < 1.05 && padding, sizeof(T) == 2 ? "silu f16" : "silu f32", width, tokens, permuted, worst);
 }
 
-// ---- times -------------------------------------------------------------------------------------------------------------------------------
+// ---- times
+// -------------------------------------------------------------------------------------------------------------------------------
 
 template <class Launch>
 void time_one(const char* what, uint32_t tokens, double bytes, const Launch& run) {
@@ -277,22 +300,37 @@ void time_all() {
     for (const uint32_t tokens : {2u, 16u, 64u, 1920u}) {
         const uint32_t used = tokens < 1920 ? 1 : copies;  // few tokens are in L2 in a real forward too
         Device<float> x(uint64_t{tokens} * hidden * used), weight(hidden);
-        Device<uint16_t> out(uint64_t{tokens} * hidden * used), qkv(uint64_t{tokens} * 3 * hidden * used), q(out.size), k(uint64_t{2048} * hidden), v(k.size);
+        Device<uint16_t> out(uint64_t{tokens} * hidden * used), qkv(uint64_t{tokens} * 3 * hidden * used), q(out.size),
+            k(uint64_t{2048} * hidden), v(k.size);
         Device<uint32_t> first(std::vector<uint32_t>{0}), inverse(permutation(hidden, true));
         Device<double> frequency(std::vector<double>(64, 0.01));
         x.fill(0), weight.fill(0), qkv.fill(0);
         for (const bool permuted : {false, true}) {
             time_one(permuted ? "norm permuted" : "norm", tokens, uint64_t{tokens} * hidden * 6.0, [&](uint32_t i) {
                 const uint64_t at = i % used * uint64_t{tokens} * hidden;
-                const NormParams p{x.data + at, weight.data, permuted ? inverse.data : nullptr, out.data + at, nullptr, hidden, hidden, tokens, tokens, 0, 0, 1e-5f, 0};
+                const NormParams p{x.data + at,
+                                   weight.data,
+                                   permuted ? inverse.data : nullptr,
+                                   out.data + at,
+                                   nullptr,
+                                   hidden,
+                                   hidden,
+                                   tokens,
+                                   tokens,
+                                   0,
+                                   0,
+                                   1e-5f,
+                                   0};
                 launch(rms_norm_rows, norm_shape(p), p);
             });
         }
         time_one("rope", tokens, uint64_t{tokens} * hidden * 12.0, [&](uint32_t i) {
             const uint64_t at = i % used * uint64_t{tokens} * hidden;
             RopeParams p{};
-            p.q = qkv.data + 3 * at, p.k = qkv.data + 3 * at + hidden, p.v = qkv.data + 3 * at + 2 * hidden, p.inverse_frequency = frequency.data;
-            p.q_out = q.data + at, p.k_cache = k.data, p.v_cache = v.data, p.first = first.data, p.q_stride = p.k_stride = p.v_stride = 3 * hidden;
+            p.q = qkv.data + 3 * at, p.k = qkv.data + 3 * at + hidden, p.v = qkv.data + 3 * at + 2 * hidden,
+            p.inverse_frequency = frequency.data;
+            p.q_out = q.data + at, p.k_cache = k.data, p.v_cache = v.data, p.first = first.data,
+            p.q_stride = p.k_stride = p.v_stride = 3 * hidden;
             p.heads = p.kv_heads = heads, p.head_dim = d, p.capacity = 2048, p.tokens = tokens, p.q_out_stride = hidden, p.rope_scale = 1;
             launch(rope_store, rope_shape(p), p);
         });
