@@ -2,6 +2,7 @@
 #include "device_bench.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 
 #include "ceilings.h"
@@ -85,6 +86,7 @@ public:
     }
 
     void suite() {
+        const auto start = std::chrono::steady_clock::now();
         const struct {
             const char* name;
             void (Bench::*run)();
@@ -108,6 +110,7 @@ public:
             }
         }
         if (yardsticks_.read()) report_.note("ceiling: read %.0f GB/s, the highest of the run", yardsticks_.read());
+        report_.note("the suite took %.0f s", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
 
 private:
@@ -152,12 +155,13 @@ private:
                      file / made->load_seconds());
         return made;
     }
+    static std::string known(uint64_t bytes) { return bytes ? std::to_string(std::lround(mib(bytes))) + " MiB" : "unknown"; }
     void note_memory(const Loaded& model) {
         report_.note(
-            "%s: device memory by plan %.0f MiB (model %.0f, session %.0f); taken since before the model %.0f MiB, in use on the device "
-            "%.0f MiB; host %.0f MiB",
+            "%s: device memory by plan %.0f MiB (model %.0f, session %.0f); taken since before the model %s, in use on the device %s; "
+            "host %.0f MiB",
             model.name.c_str(), mib(model->info().device_bytes + model->session_bytes()), mib(model->info().device_bytes),
-            mib(model->session_bytes()), mib(model->taken()), mib(model->used()), mib(model->info().host_bytes));
+            mib(model->session_bytes()), known(model->taken()).c_str(), known(model->used()).c_str(), mib(model->info().host_bytes));
     }
 
     Timing decode(Loaded& model, const std::string& what, const Way& way, uint32_t position) {
@@ -350,7 +354,7 @@ int run_device_bench(const DeviceOptions& options) {
             std::fprintf(stderr, "pith_bench: SKIPPED: %s finds no GPU here, so nothing was measured\n", options.plugin.c_str());
             return kSkipped;
         }
-        report.note("%s, %.0f MiB free of %.0f", device.name, mib(device.memory_free), mib(device.memory_total));
+        report.note("%s, %.0f MiB", device.name, mib(device.memory_total));
         Bench bench(options, device, report);
         options.suite ? bench.suite() : bench.one();
     } catch (const std::runtime_error& failure) {
