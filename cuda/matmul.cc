@@ -1,12 +1,40 @@
 // Which kernel multiplies.
 #include "matmul.h"
 
+#include <stdio.h>
+
+#include "base/check.h"
 #include "kernels/matmul.h"
 #include "session.h"
 
 namespace pith::cuda {
+namespace {
 
-uint64_t matmul_workspace(const Device&, const Matrix&, uint32_t, bool) { return 0; }
+constexpr uint32_t kSmallShared = 48 << 10;
+
+uint32_t shared_limit(const Device& device, bool small) { return small ? kSmallShared : device.facts().shared_block; }
+uint64_t counter_bytes(const FewShape& shape) { return align_up(uint64_t{shape.row_blocks} * 4, uint64_t{256}); }
+
+pith_status enqueue_few(Session& s, MatmulParams& p, const FewShape& shape, pith_error* error) {
+    p.arrived = reinterpret_cast<uint32_t*>(s.at.matmul);
+    p.parts = reinterpret_cast<float*>(s.at.matmul + s.matmul_counters);
+    char name[48];
+    snprintf(name, sizeof name, "pith_matmul_few_%s_%u", p.matrix.type == WeightType::Q4 ? "q4" : "f16", shape.tokens);
+    return session_launch(s, name, {shape.grid, 1, kFewThreads, shape.shared}, &p, error);
+}
+
+}  // namespace
+
+MatmulBytes matmul_bytes(const Device& device, const Matrix& matrix, uint32_t tokens, bool small) {
+    MatmulBytes most{};
+    for (const uint32_t n : {8u, 16u, 32u, 64u}) {
+        const FewShape shape = few_shape(matrix, n < tokens ? n : tokens, device.facts().multiprocessors, shared_limit(device, small));
+        if (shape.stages < 2) continue;
+        if (counter_bytes(shape) > most.counters) most.counters = counter_bytes(shape);
+        if (few_parts_bytes(shape) > most.parts) most.parts = few_parts_bytes(shape);
+    }
+    return most;
+}
 
 pith_status enqueue_product(Session& s, const Product& product, pith_error* error) {
     MatmulParams p{};
@@ -19,6 +47,10 @@ pith_status enqueue_product(Session& s, const Product& product, pith_error* erro
     p.tokens = product.tokens;
     p.width = product.width;
     p.store = static_cast<MatmulStore>(product.store);
+    if (p.tokens <= kFewMost) {
+        const FewShape few = few_shape(p.matrix, p.tokens, s.device.facts().multiprocessors, shared_limit(s.device, s.small));
+        if (few.stages >= 2) return enqueue_few(s, p, few, error);
+    }
     LaunchShape shape{0, 0, kMatmulThreads, 0};
     matmul_grid(p, &shape.grid_x, &shape.grid_y);
     return session_launch(s, p.matrix.type == WeightType::Q4 ? "pith_matmul_q4" : "pith_matmul_f16", shape, &p, error);

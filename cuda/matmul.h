@@ -25,8 +25,11 @@ struct Product {
     uint32_t width;           // GateUp: elements of the result
 };
 
-// Bytes of workspace for any product with this matrix and up to `tokens`.
-uint64_t matmul_workspace(const Device& device, const Matrix& matrix, uint32_t tokens, bool small);
+// Workspace for products of this matrix with up to `tokens`: counters that are zero between them, and parts of sums.
+struct MatmulBytes {
+    uint64_t counters, parts;
+};
+MatmulBytes matmul_bytes(const Device& device, const Matrix& matrix, uint32_t tokens, bool small);
 pith_status enqueue_product(Session& s, const Product& product, pith_error* error);
 
 }  // namespace pith::cuda

@@ -105,18 +105,20 @@ uint64_t attention_bytes(const Session& s) {
     return most;
 }
 
-uint64_t matmul_bytes(const Session& s) {
-    uint64_t most = 0;
+uint64_t matmul_workspace(Session& s) {
+    MatmulBytes most{};
     const auto look = [&](const Matrix& m, uint32_t tokens) {
         if (!m.data) return;
-        const uint64_t bytes = matmul_workspace(s.device, m, tokens, s.small);
-        if (bytes > most) most = bytes;
+        const MatmulBytes bytes = matmul_bytes(s.device, m, tokens, s.small);
+        if (bytes.counters > most.counters) most.counters = bytes.counters;
+        if (bytes.parts > most.parts) most.parts = bytes.parts;
     };
     const Config& c = s.model->file->config;
     for (uint32_t l = 0; l < c.layers; l++)
         for (const DecodeJob& j : s.model->shapes[l].jobs) look(j.matrix, s.shape.batch_length);
     look(s.decode.head.matrix, s.shape.logit_rows < s.shape.batch_length ? s.shape.logit_rows : s.shape.batch_length);
-    return most;
+    s.matmul_counters = most.counters;
+    return most.counters + most.parts;
 }
 
 void lay_out(Session& s, Block& at) {
@@ -143,7 +145,7 @@ void lay_out(Session& s, Block& at) {
     for (uint32_t i = 0; i < (s.ahead_wanted ? 2u : 1u); i++) at.take(s.at.logits[i], rows, c.vocab_size);
     at.take(s.at.batch, sizeof(BatchHeader) / 4 + batch);
     at.take(s.at.attention, attention_bytes(s) / 4 + 1);
-    at.take(s.at.matmul, matmul_bytes(s) + 1);
+    at.take(s.at.matmul, matmul_workspace(s) + 1);
     if (s.decodes) at.take(s.at.decode, s.decode.workspace_bytes);
     at.take(s.at.sample, sample_workspace(c.vocab_size));
     at.take(s.at.state, 1);
@@ -240,7 +242,7 @@ pith_status fill(Session& s, pith_error* error) {
     PITH_TRY(zero(s.at.keys, cache));
     PITH_TRY(zero(s.at.values, cache));
     PITH_TRY(zero(s.at.sample, sample_workspace(c.vocab_size)));
-    PITH_TRY(zero(s.at.matmul, matmul_bytes(s) + 1));
+    PITH_TRY(zero(s.at.matmul, s.matmul_counters + 1));
     PITH_TRY(zero(s.at.attended, uint64_t{s.shape.batch_length} * s.q_stride * 2));
     if (s.decodes) PITH_TRY(zero(s.at.decode, s.decode.workspace_bytes));
     double frequencies[kMaxAttentionHeadDim / 2];

@@ -72,7 +72,7 @@ struct Session {
     const Device& device;
     SessionShape shape;
     pith_allocator allocator;
-    uint64_t host_bytes = 0, device_bytes = 0, pinned_bytes = 0;
+    uint64_t host_bytes = 0, device_bytes = 0, pinned_bytes = 0, matmul_counters = 0;
 
     // Widths in elements, rounded up to what the kernels want.
     uint32_t capacity = 0, hidden_stride = 0, q_stride = 0, qkv_stride = 0, inner_stride = 0, orders = 1;

@@ -1,8 +1,6 @@
 // Products of a packed matrix with several tokens by mma.sync: see matmul.h. A block takes 128 rows and 64 tokens; each of its warps two
 // row tiles, whose weights go straight from memory to registers while the tokens' chunk comes through shared memory.
-#include "matmul.h"
-
-#include "device.cuh"
+#include "matmul.cuh"
 
 namespace pith::cuda {
 namespace {
@@ -40,14 +38,7 @@ __device__ __forceinline__ void fragment(const Matrix& m, const Weights<type>& w
         a[0] = w.v[j].x, a[1] = w.v[j].y, a[2] = w.v[j].z, a[3] = w.v[j].w;
     } else {
         const uint32_t word = j == 0 ? w.v[0].x : j == 1 ? w.v[0].y : j == 2 ? w.v[0].z : w.v[0].w, h = j / 2;
-        uint32_t low = kZeroLow8, high = kZeroHigh8;
-        if (m.zeros) low = zero_low((w.zero[h] & 15) + m.zero_offset), high = zero_high((w.zero[h] >> 4 & 15) + m.zero_offset);
-        decode_q4(word, low, high, a);
-        const half2 s = as_half2(w.scale[h]), sg = __low2half2(s), sh = __high2half2(s);
-        a[0] = as_bits(__hmul2(as_half2(a[0]), sg));
-        a[1] = as_bits(__hmul2(as_half2(a[1]), sh));
-        a[2] = as_bits(__hmul2(as_half2(a[2]), sg));
-        a[3] = as_bits(__hmul2(as_half2(a[3]), sh));
+        scaled_fragment(m, word, w.scale[h], w.zero[h], a);
     }
 }
 
@@ -58,39 +49,6 @@ __device__ __forceinline__ void fetch(const MatmulParams& p, uint32_t shared, ui
         const uint32_t at = threadIdx.x + i * kMatmulThreads, row = at / 8, piece = at % 8, token = min(first + row, p.tokens - 1);
         cp_async_16(shared + row * 128 + (piece ^ (row & 7)) * 16, p.x + static_cast<uint64_t>(token) * p.x_stride + chunk * kChunkCols + piece * 8);
     }
-}
-
-__device__ __forceinline__ void put(const MatmulParams& p, uint32_t token, uint32_t row, float v) {
-    const uint64_t at = token * p.y_stride + row;
-    if (p.store == MatmulStore::Half)
-        static_cast<half*>(p.y)[at] = to_half(v);
-    else if (p.store == MatmulStore::Float)
-        static_cast<float*>(p.y)[at] = v;
-    else
-        static_cast<float*>(p.y)[at] += v;
-}
-
-__device__ __forceinline__ void store_tile(const MatmulParams& p, uint32_t tile, uint32_t first, const float (&c)[kColumns][4]) {
-    const Matrix& m = p.matrix;
-    const uint32_t g = lane_id() / 4, t = lane_id() % 4, row = tile * kTileRows + g;
-    const float s0 = m.row_scale ? m.row_scale[row] : 1.0f, s1 = m.row_scale ? m.row_scale[row + 8] : 1.0f;
-    const float b0 = m.bias ? m.bias[row] : 0.0f, b1 = m.bias ? m.bias[row + 8] : 0.0f;
-#pragma unroll
-    for (uint32_t n = 0; n < kColumns; n++)
-#pragma unroll
-        for (uint32_t i = 0; i < 2; i++) {
-            const uint32_t token = first + n * 8 + t * 2 + i;
-            if (token >= p.tokens) continue;
-            const float low = c[n][i] * s0 + b0, high = c[n][2 + i] * s1 + b1;
-            if (p.store == MatmulStore::GateUp) {
-                const uint32_t e = tile * 8 + g;
-                if (e >= p.width) continue;
-                static_cast<half*>(p.y)[token * p.y_stride + (p.inverse ? p.inverse[e] : e)] = to_half(low / (1.0f + __expf(-low)) * high);
-            } else {
-                if (row < m.rows) put(p, token, row, low);
-                if (row + 8 < m.rows) put(p, token, row + 8, high);
-            }
-        }
 }
 
 template <WeightType type>
@@ -148,9 +106,7 @@ __device__ __forceinline__ void multiply(const MatmulParams& p) {
 #pragma unroll
     for (uint32_t i = 0; i < kWarpTiles; i++)
         if (tile + i < p.matrix.tiles) store_tile(p, tile + i, first, sums[i]);
-    if (p.store == MatmulStore::GateUp && blockIdx.y == 0)
-        for (uint64_t n = threadIdx.x, pad = p.y_stride - p.width; n < kMatmulTokens * pad; n += kMatmulThreads)
-            if (first + n / pad < p.tokens) static_cast<half*>(p.y)[(first + n / pad) * p.y_stride + p.width + n % pad] = __ushort_as_half(0);
+    if (blockIdx.y == 0) clear_padding(p, first, kMatmulTokens);
 }
 
 }  // namespace
