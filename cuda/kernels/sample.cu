@@ -28,7 +28,7 @@ __device__ __forceinline__ void load_state(Launch& l) {
 __device__ __forceinline__ bool passes_likely(const Launch& l) {
     const SampleStep& step = l.shared.chain.step[l.shared.chain.prefix];
     return step.kind == SampleKind::TopP || step.kind == SampleKind::MinP ||
-           (step.kind == SampleKind::TopK && (step.count > kTopFromGroups || (2 * kSampleGroup * step.count > l.n && l.n > kListSize)));
+           (step.kind == SampleKind::TopK && (step.count > kTopFromGroups || (3 * kSampleGroup * step.count > 2 * l.n && l.n > kListSize)));
 }
 
 // NaN and +inf are remembered by the complement of their place, so that the first is the greatest.
@@ -72,8 +72,8 @@ __device__ __forceinline__ void scan_slice(Launch& l, uint32_t slice, float4 v) 
 // What the leader reads at once of what the blocks left.
 struct Survey {
     Key best;         // of all
-    Groups groups;    // for steps that list
-    float most, low;  // the largest of this thread's groups; the least of the threads'
+    float4 groups;    // for steps that list
+    float low;        // the least of the threads' largest
     float4 sums;      // four runs of 128, relative to their slice's largest
     float slice;      // that
     uint32_t nan, infinite;
@@ -82,25 +82,24 @@ struct Survey {
 __device__ __forceinline__ void survey(Launch& l, Survey& found) {
     Shared& s = l.shared;
     const SampleKind kind = first_kind(s);
-    s.counts[threadIdx.x] = 0;
     found.nan = __ldcg(&l.control->nan);
     found.infinite = __ldcg(&l.control->infinite);
     const Key mine = threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0;
     uint32_t lowest = 0;
-    found.most = found.slice = minus_infinity();
+    found.slice = minus_infinity();
     static_assert(kSampleSlice == 4 * 4 * 128);
     if ((kind == SampleKind::Draw || kind == SampleKind::TopP) && threadIdx.x / 4 < l.slice_count) {
         found.sums = __ldcg(reinterpret_cast<const float4*>(l.sums) + threadIdx.x);
         found.slice = logit_of(__ldcg(l.slices + threadIdx.x / 4));
     }
     if (kind != SampleKind::Draw && kind != SampleKind::Largest) {
-        load_groups(l, found.groups);
-#pragma unroll
-        for (uint32_t j = 0; j < 16; j++) found.most = fmaxf(found.most, found.groups.most[j]);
-        lowest = warp_max_u32(found.most > minus_infinity() ? ~order_of(found.most) : 0);
+        found.groups = load_groups(l);
+        const float most = fmaxf(fmaxf(found.groups.x, found.groups.y), fmaxf(found.groups.z, found.groups.w));
+        lowest = warp_max_u32(most > minus_infinity() ? ~order_of(most) : 0);
     }
+    if (threadIdx.x == 0) s.picks = s.size = 0;
     if ((threadIdx.x & 31) == 0) s.words[threadIdx.x / 32] = lowest;
-    found.best = block_best(mine, l);
+    found.best = block_best(warp_best(mine), l);
     found.low = value_of(~warp_max_u32(s.words[threadIdx.x % kWarps]));
 }
 static_assert(kSampleMaxVocab / kSampleSlice <= kThreads);
@@ -120,10 +119,11 @@ __device__ inline uint32_t draw_by_list(Launch& l, const Row& row, const Survey&
     Shared& s = l.shared;
     const uint32_t at = s.chain.prefix;
     const SampleStep& step = s.chain.step[at];
-    uint32_t size = kNone;
+    Key cut;
     double total = 0;
     if (step.kind == SampleKind::TopK) {
-        if (!passes_likely(l)) size = gather_top(l, row, found.groups, step.count, found.most, found.low);
+        if (passes_likely(l)) return kNone;
+        cut = cut_below_top(l, row, found.groups, step.count, found.low);
     } else {
         double below = step.offset;
         if (step.kind == SampleKind::TopP) {  // at most 1024 can have a 1024th of the weight; mostly these are enough
@@ -132,13 +132,13 @@ __device__ inline uint32_t draw_by_list(Launch& l, const Row& row, const Survey&
             block_scan((mass[0] + mass[1]) + (mass[2] + mass[3]), s.scan, l.turn, &total);
             below = static_cast<double>(logf(static_cast<float>(total / 1024))) / step.scale;
         }
-        const float bound = just_below(static_cast<double>(row.largest) + below);
-        size = gather(l, row.from_row, found.groups, [&](float v) { return v > bound; }, [&](float v, uint32_t) { return v > bound; });
+        cut = cut_above(just_below(static_cast<double>(row.largest) + below));
     }
+    const uint32_t size = gather(l, row.from_row, found.groups, cut);
     return size == kNone || size == 0 ? kNone : draw_from_list(l, at, size, total);
 }
 
-__device__ inline Key best_of_row(Launch& l) { return block_best(threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0, l); }
+__device__ inline Key best_of_row(Launch& l) { return block_best(warp_best(threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0), l); }
 
 // Step by step over the whole row until a list holds what is kept.
 __device__ __noinline__ uint32_t draw_by_passes(Launch l, Row row) {
@@ -155,16 +155,15 @@ __device__ __noinline__ uint32_t draw_by_passes(Launch l, Row row) {
         }
         if (step.kind == SampleKind::Largest) return token_of(best_of_row(l));
         if (step.kind == SampleKind::MinP) {
-            const Key cut = (static_cast<Key>(order_of(just_below(static_cast<double>(row.largest) + step.offset))) + 1) << 32;
+            const Key cut = cut_above(just_below(static_cast<double>(row.largest) + step.offset));
             row.cut = cut > row.cut ? cut : row.cut;
         } else {
             keep_best(l, row, step, done);
         }
-        Groups g;
-        load_groups(l, g);
-        const float least = logit_of(row.cut);
-        const uint32_t size =
-            gather(l, row.from_row, g, [&](float v) { return v >= least; }, [&](float v, uint32_t token) { return key_of(v, token) >= row.cut; });
+        if (threadIdx.x == 0) s.picks = s.size = 0;
+        __syncthreads();
+        const float4 groups = load_groups(l);
+        const uint32_t size = gather(l, row.from_row, groups, row.cut);
         if (size != kNone) return draw_from_list(l, i + 1, size, 0);
     }
 }
@@ -226,7 +225,7 @@ __device__ inline void decide(Launch& l) {
 
 }  // namespace pith::cuda::sample
 
-extern "C" __global__ void __launch_bounds__(pith::cuda::kSampleThreads) pith_sample(const __grid_constant__ pith::cuda::SampleArgs args) {
+extern "C" __global__ void __launch_bounds__(pith::cuda::kSampleThreads, 1) pith_sample(const __grid_constant__ pith::cuda::SampleArgs args) {
     using namespace pith::cuda;
     using namespace pith::cuda::sample;
     __shared__ Shared s;

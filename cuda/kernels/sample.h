@@ -13,7 +13,7 @@ namespace pith::cuda {
 
 inline constexpr uint32_t kSampleThreads = 512;
 inline constexpr uint32_t kSampleSlice = 2048;       // logits to a block
-inline constexpr uint32_t kSampleGroup = 32;         // logits to a group, whose largest is remembered
+inline constexpr uint32_t kSampleGroup = 128;        // logits to a group, whose largest is remembered
 inline constexpr uint32_t kSampleMaxVocab = 262144;  // longer rows are drawn from on the CPU
 inline constexpr uint32_t kSampleMaxSteps = 16;
 inline constexpr uint32_t kSampleMaxDecay = 65535;
@@ -30,6 +30,7 @@ struct SampleStep {
     double repetition, frequency, presence;
     double scale;   // of all temperatures before it
     double offset;  // MinP: what is kept lies at most this (negative) below the largest
+    double inverse_repetition, inverse_scale;
 };
 
 struct SampleChain {
@@ -93,8 +94,8 @@ sample_layout(uint32_t vocab) {
     const size_t n = (size_t{vocab} + kSampleSlice - 1) / kSampleSlice * kSampleSlice;
     SampleLayout at{};
     at.row = kSampleControlBytes;              // float [n]: the row once penalties have changed it
-    at.groups = at.row + n * 4;                // float [n / 32]: the largest of each group
-    at.sums = at.groups + n / 32 * 4;          // float [n / 128]: weights relative to the slice's largest
+    at.groups = at.row + n * 4;                // float [n / 128]: the largest of each group
+    at.sums = at.groups + n / 128 * 4;         // float [n / 128]: weights relative to the slice's largest
     at.slices = at.sums + n / 128 * 4;         // uint64 [n / 2048]: the best of each slice
     at.masses = at.slices + n / 2048 * 8;      // double [n / 128]: weights of what is kept, relative to the row's largest
     at.histogram = at.masses + n / 128 * 8;    // uint64 [kSampleBins]
@@ -115,6 +116,7 @@ inline bool sample_chain(const Steps& steps, uint64_t seed, uint32_t vocabulary,
     for (const auto& step : steps) {
         SampleStep to{};
         to.scale = scale;
+        to.inverse_scale = 1 / scale;
         switch (step.kind) {
             case 1:  // temperature
                 if (step.value > 0) {
@@ -144,6 +146,7 @@ inline bool sample_chain(const Steps& steps, uint64_t seed, uint32_t vocabulary,
                 to.repetition = step.penalty.repetition;
                 to.frequency = step.penalty.frequency;
                 to.presence = step.penalty.presence;
+                to.inverse_repetition = 1 / step.penalty.repetition;
                 break;
             default:
                 return false;

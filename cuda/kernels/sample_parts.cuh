@@ -9,6 +9,7 @@ namespace pith::cuda::sample {
 
 inline constexpr uint32_t kThreads = kSampleThreads, kWarps = kThreads / 32, kAll = 0xffffffffu;
 inline constexpr uint32_t kListSize = 2048;  // four to a thread
+inline constexpr uint32_t kShortList = 128;  // four to a lane
 inline constexpr uint32_t kNone = 0xffffffffu;
 
 // ---- keys --------------------------------------------------------------------------------------------------------------------------------
@@ -34,6 +35,12 @@ __device__ __forceinline__ uint32_t ring_slot(uint64_t place, uint32_t size) {
 }
 
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
+
+// What has a logit above the bound, and is finite, has keys from here on.
+__device__ __forceinline__ Key cut_above(float bound) {
+    const Key cut = (static_cast<Key>(order_of(bound)) + 1) << 32;
+    return cut > kAnyFinite ? cut : kAnyFinite;
+}
 
 // The largest float below every float >= bound.
 __device__ inline float just_below(double bound) {
@@ -73,6 +80,7 @@ __device__ __forceinline__ unsigned long long fixed_weight(float weight) { retur
 __device__ inline double philox_uniform(uint64_t seed, uint64_t place) {
     uint32_t c0 = static_cast<uint32_t>(place), c1 = static_cast<uint32_t>(place >> 32), c2 = 0, c3 = 0;
     uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+#pragma unroll 1
     for (int round = 0; round < 10; round++) {
         const uint64_t a = uint64_t{0xD2511F53} * c0, b = uint64_t{0xCD9E8D57} * c2;
         c0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0;

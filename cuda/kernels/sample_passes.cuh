@@ -37,7 +37,8 @@ __device__ inline void histogram_slice(Launch& l, const Work& work, const float 
     }
 }
 
-__device__ inline void do_slice(Launch& l, const Work& work, uint32_t slice) {
+__device__ __noinline__ void do_slice(Launch l, uint32_t slice) {
+    const Work& work = l.shared.work;
     const uint32_t first = slice * kSampleSlice + 4 * threadIdx.x;
     float4 four = load_four(work.from_row ? l.row : l.args.logits, first, l.n);
     float v[4] = {four.x, four.y, four.z, four.w};
@@ -76,7 +77,7 @@ __device__ inline void do_slices(Launch& l, uint32_t turn) {
         __syncthreads();
         const uint32_t slice = s.flag;
         if (slice >= l.slice_count) return;
-        do_slice(l, s.work, slice);
+        do_slice(l, slice);
         __syncthreads();
         if (threadIdx.x == 0) add_acquire_release(&l.control->finished[set][turn], 1);
     }

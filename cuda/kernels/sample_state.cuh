@@ -44,19 +44,18 @@ struct Tally {
 struct Shared {
     SampleChain chain;
     SampleHistory history;
-    Key list[kListSize];  // by id
+    Key list[kListSize];  // in no order
     union {
         Key sorted[kListSize];  // by rank
         unsigned long long bins[2];
         struct {
             uint32_t low[kSampleBins], high[kSampleBins];
         } halves;
-        uint32_t counts[kThreads];
-        struct {
-            uint32_t groups[kListSize], votes[kListSize];
-        } picked;
+        uint32_t picked[kSampleMaxVocab / kSampleGroup];
         Tally tally;
     };
+    Key by_id[kShortList];
+    uint32_t picks, size;  // entries of picked and list
     ScanSpace scan;
     PickSpace pick;
     Key best[2][kWarps];
@@ -84,22 +83,25 @@ struct Launch {
 };
 
 // Four logits from `first` on, -inf past the end.
-__device__ __forceinline__ float4 load_four(const float* from, uint32_t first, uint32_t n) {
+__device__ __noinline__ float4 load_four_singly(const float* from, uint32_t first, uint32_t n) {
     const float none = minus_infinity();
-    float4 v = make_float4(none, none, none, none);
-    if (first + 4 <= n && (reinterpret_cast<uintptr_t>(from) & 15) == 0) return __ldcg(reinterpret_cast<const float4*>(from + first));
-    if (first < n) v.x = __ldcg(from + first);
-    if (first + 1 < n) v.y = __ldcg(from + first + 1);
-    if (first + 2 < n) v.z = __ldcg(from + first + 2);
-    if (first + 3 < n) v.w = __ldcg(from + first + 3);
+    float4 v;
+    v.x = first < n ? __ldcg(from + first) : none;
+    v.y = first + 1 < n ? __ldcg(from + first + 1) : none;
+    v.z = first + 2 < n ? __ldcg(from + first + 2) : none;
+    v.w = first + 3 < n ? __ldcg(from + first + 3) : none;
     return v;
 }
+__device__ __forceinline__ float4 load_four(const float* from, uint32_t first, uint32_t n) {
+    if (first + 4 <= n && (reinterpret_cast<uintptr_t>(from) & 15) == 0) return __ldcg(reinterpret_cast<const float4*>(from + first));
+    if (first >= n) return make_float4(minus_infinity(), minus_infinity(), minus_infinity(), minus_infinity());
+    return load_four_singly(from, first, n);
+}
 
-// The best key of the block, known to every thread.
-__device__ __forceinline__ Key block_best(Key key, Launch& l) {
+// The best key of the block, known to every thread, from each warp's.
+__device__ __forceinline__ Key block_best(Key best, Launch& l) {
     Key* bests = l.shared.best[l.turn];
     l.turn ^= 1;
-    const Key best = warp_best(key);
     if ((threadIdx.x & 31) == 0) bests[threadIdx.x / 32] = best;
     __syncthreads();
     return warp_best(bests[threadIdx.x % kWarps]);
@@ -123,6 +125,7 @@ __device__ __forceinline__ void fill_tally(Launch& l, const SampleStep& step, Pl
     const uint32_t size = s.history.recorded < s.history.length ? static_cast<uint32_t>(s.history.recorded) : s.history.length;
     const uint32_t reach = step.window ? min(step.window + step.decay, size) : size;
     const uint32_t newest = reach ? ring_slot(s.history.recorded - 1, s.history.ring_size) : 0;
+#pragma unroll 2
     for (uint32_t age = threadIdx.x; age < reach; age += kThreads) {
         const uint32_t token = static_cast<uint32_t>(__ldcg(l.args.ring + (newest >= age ? newest - age : newest + s.history.ring_size - age)));
         const uint32_t at = place(token);
@@ -134,15 +137,18 @@ __device__ __forceinline__ void fill_tally(Launch& l, const SampleStep& step, Pl
     __syncthreads();
 }
 
-__device__ inline float penalised(float logit, const SampleStep& step, uint32_t newest, uint32_t count, uint32_t faded) {
-    if (newest == kNone || logit == minus_infinity()) return logit;
-    const double strength = step.window && newest > step.window ? 1 - static_cast<double>(newest - step.window) / step.decay : 1;
-    const double total = faded ? static_cast<double>(count) - static_cast<double>(faded) / step.decay : static_cast<double>(count);
-    const double divisor = __dadd_rn(1, __dmul_rn(step.repetition - 1, strength));
-    const double x = step.scale == 1 ? static_cast<double>(logit) : __dmul_rn(static_cast<double>(logit), step.scale);
-    const double scaled = x > 0 ? x / divisor : __dmul_rn(x, divisor);
-    double result = __dadd_rn(__dadd_rn(scaled, -__dmul_rn(step.presence, strength)), -__dmul_rn(step.frequency, total));
-    if (step.scale != 1) result /= step.scale;
+// Called, not inlined: it is rare, and long.
+__device__ __noinline__ float penalised(float logit, const SampleStep* step, uint32_t newest, uint32_t count, uint32_t faded) {
+    if (logit == minus_infinity()) return logit;
+    double strength = 1, total = static_cast<double>(count), divisor = step->repetition, inverse = step->inverse_repetition;
+    if (step->window && newest > step->window) {
+        strength = 1 - static_cast<double>(newest - step->window) / step->decay;
+        divisor = 1 + (step->repetition - 1) * strength;
+        inverse = 1 / divisor;
+    }
+    if (faded) total -= static_cast<double>(faded) / step->decay;
+    const double x = static_cast<double>(logit) * step->scale;
+    const double result = ((x > 0 ? x * inverse : x * divisor) - step->presence * strength - step->frequency * total) * step->inverse_scale;
     const double most = static_cast<double>(__uint_as_float(0x7f7fffffu));
     return __double2float_rn(fmin(fmax(result, -most), most));
 }
@@ -152,27 +158,32 @@ __device__ __forceinline__ void penalise_slice(Launch& l, const SampleStep& step
     fill_tally(l, step, [&](uint32_t token) { return token - low < kSampleSlice ? token - low : kNone; });
     Tally& tally = l.shared.tally;
     const uint4 newest = reinterpret_cast<const uint4*>(tally.newest)[threadIdx.x];
-    if ((newest.x & newest.y & newest.z & newest.w) != kNone) {
-        const uint4 count = reinterpret_cast<const uint4*>(tally.count)[threadIdx.x], faded = reinterpret_cast<const uint4*>(tally.faded)[threadIdx.x];
-        v.x = penalised(v.x, step, newest.x, count.x, faded.x);
-        v.y = penalised(v.y, step, newest.y, count.y, faded.y);
-        v.z = penalised(v.z, step, newest.z, count.z, faded.z);
-        v.w = penalised(v.w, step, newest.w, count.w, faded.w);
-        clear_tally(tally);
+    uint32_t mask = (newest.x != kNone ? 1 : 0) | (newest.y != kNone ? 2 : 0) | (newest.z != kNone ? 4 : 0) | (newest.w != kNone ? 8 : 0);
+    if (!mask) return;
+#pragma unroll 1
+    for (; mask; mask &= mask - 1) {  // rarely more than one
+        const uint32_t j = __ffs(static_cast<int>(mask)) - 1, at = 4 * threadIdx.x + j;
+        const float logit = j == 0 ? v.x : j == 1 ? v.y : j == 2 ? v.z : v.w;
+        const float result = penalised(logit, &step, tally.newest[at], tally.count[at], tally.faded[at]);
+        v.x = j == 0 ? result : v.x;
+        v.y = j == 1 ? result : v.y;
+        v.z = j == 2 ? result : v.z;
+        v.w = j == 3 ? result : v.w;
     }
+    clear_tally(tally);
     // Whoever counts next does so behind a barrier: note_slice has one, and so has the loop over penalties.
 }
 
-// Remembers a slice's groups and best key; returns the best, known to every thread.
+// Remembers a slice's groups, a warp each, and its best key; returns the best, known to every thread.
 __device__ __forceinline__ Key note_slice(Launch& l, uint32_t slice, const float4& v) {
     const uint32_t first = slice * kSampleSlice + 4 * threadIdx.x;
-    float most = fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w));
-    Key key = key_of(most, first + (v.x == most ? 0 : v.y == most ? 1 : v.z == most ? 2 : 3));
-    for (uint32_t m = 1; m < 8; m *= 2) most = fmaxf(most, __shfl_xor_sync(kAll, most, m));
-    if ((threadIdx.x & 7) == 0) __stcg(l.groups + first / kSampleGroup, most);
-    key = block_best(key, l);
-    if (threadIdx.x == 0) __stcg(l.slices + slice, key);
-    return key;
+    static_assert(kSampleGroup == 128);
+    const float most = fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w));
+    const Key best = warp_best(key_of(most, first + (v.x == most ? 0 : v.y == most ? 1 : v.z == most ? 2 : 3)));
+    if ((threadIdx.x & 31) == 0) __stcg(l.groups + first / kSampleGroup, logit_of(best));
+    const Key all = block_best(best, l);
+    if (threadIdx.x == 0) __stcg(l.slices + slice, all);
+    return all;
 }
 
 }  // namespace pith::cuda::sample
