@@ -10,14 +10,27 @@ namespace {
 __device__ __forceinline__ uint32_t share_begin(uint64_t units, uint32_t block, uint32_t blocks) { return static_cast<uint32_t>(units * block / blocks); }
 __device__ __forceinline__ uint32_t block_of(uint64_t unit, uint64_t units, uint32_t blocks) { return static_cast<uint32_t>(((unit + 1) * blocks - 1) / units); }
 
+// A unit, walked to without a division.
+struct Place {
+    uint32_t block, step;
+    __device__ __forceinline__ Place(uint32_t unit, uint32_t steps) : block(unit / steps), step(unit % steps) {}
+    __device__ __forceinline__ void advance(uint32_t steps) {
+        if (++step == steps) step = 0, block++;
+    }
+};
+
+inline constexpr uint32_t kScalesAt = 2 * kQ4ChunkBytes, kZerosAt = kScalesAt + 4 * 32;  // of a warp's weights in a stage
+
 template <WeightType type, uint32_t kTokens>
 class Few {
    public:
-    static constexpr uint32_t kColumns = kTokens / 8, kWarpBytes = few_warp_bytes(type), kInputBytes = kTokens * kFewCols * 2;
-    static constexpr uint32_t kStageBytes = kInputBytes + kFewTiles * kWarpBytes, kScalesAt = 2 * kQ4ChunkBytes, kZerosAt = kScalesAt + 4 * 32;
+    static constexpr uint32_t kColumns = kTokens / 8, kChains = kColumns < 4 ? 4 / kColumns : 1;  // products under way that do not wait for each other
+    static constexpr uint32_t kWarpBytes = few_warp_bytes(type), kInputBytes = kTokens * kFewCols * 2;
+    static constexpr uint32_t kStageBytes = kInputBytes + kFewTiles * kWarpBytes;
 
     __device__ __forceinline__ Few(const MatmulParams& params, uint32_t shared_base, uint32_t stage_count)
-        : p(params), m(params.matrix), base(shared_base), stages(stage_count), steps((params.matrix.chunks + 1) / 2), policy(evict_first_policy()) {
+        : p(params), m(params.matrix), base(shared_base), stages(stage_count), steps((params.matrix.chunks + 1) / 2), one_group(params.matrix.group == kFewCols),
+          policy(evict_first_policy()) {
         const uint32_t row_blocks = (m.tiles + kFewTiles - 1) / kFewTiles;
         units = uint64_t{row_blocks} * steps;
         begin = share_begin(units, blockIdx.x, gridDim.x);
@@ -26,31 +39,39 @@ class Few {
 
     __device__ __forceinline__ void run() {
         const uint32_t ahead = stages - 1;
-        for (uint32_t i = 0; i < ahead; i++)
-            if (begin + i < end) fetch_weights(begin + i, i);
+        Place next(begin, steps);
+        for (uint32_t i = 0; i < ahead && begin + i < end; i++, next.advance(steps)) fetch_weights(next, i);
         griddep_wait();
         griddep_launch();
-        for (uint32_t i = 0; i < ahead; i++) {
-            if (begin + i < end) fetch_input(begin + i, i);
+        Place input(begin, steps);
+        for (uint32_t i = 0; i < ahead; i++, input.advance(steps)) {
+            if (begin + i < end) fetch_input(input, i);
             cp_async_commit();
         }
         uint32_t slot = 0, refill = ahead;
         for (uint32_t unit = begin; unit < end;) {
             const uint32_t block = unit / steps, stop = min(end, (block + 1) * steps), from = unit;
-            float sums[kColumns][4] = {};
+            float chains[kChains][kColumns][4] = {};
             for (; unit < stop; unit++) {
                 wait(ahead - 1);
                 __syncthreads();
                 if (unit + ahead < end) {
-                    fetch_weights(unit + ahead, refill);
-                    fetch_input(unit + ahead, refill);
+                    fetch_weights(next, refill);
+                    fetch_input(next, refill);
+                    next.advance(steps);
                 }
                 cp_async_commit();
-                multiply(unit - block * steps, base + slot * kStageBytes, sums);
+                multiply(unit - block * steps, base + slot * kStageBytes, chains);
                 slot = slot + 1 == stages ? 0 : slot + 1;
                 refill = refill + 1 == stages ? 0 : refill + 1;
             }
-            finish(block, from, stop, sums);
+#pragma unroll
+            for (uint32_t c = 1; c < kChains; c++)
+#pragma unroll
+                for (uint32_t n = 0; n < kColumns; n++)
+#pragma unroll
+                    for (uint32_t i = 0; i < 4; i++) chains[0][n][i] += chains[c][n][i];
+            finish(block, from, stop, chains[0]);
         }
         if (blockIdx.x == 0) clear_padding(p, 0, kTokens);
     }
@@ -59,16 +80,17 @@ class Few {
     const MatmulParams& p;
     const Matrix& m;
     const uint32_t base, stages, steps;
+    const bool one_group;  // a stage's columns are just one
     const uint64_t policy;
     uint64_t units;
     uint32_t begin, end;
 
     __device__ __forceinline__ uint32_t tile_of(uint32_t block) const { return min(block * kFewTiles + threadIdx.x / 32, m.tiles - 1); }
     // Groups of columns [128 step, 128 step + 128), as far as the matrix goes.
-    __device__ __forceinline__ uint32_t first_group(uint32_t step) const { return step * kFewCols / m.group; }
+    __device__ __forceinline__ uint32_t first_group(uint32_t step) const { return one_group ? step : step * kFewCols / m.group; }
 
-    __device__ __forceinline__ void fetch_weights(uint32_t unit, uint32_t slot) const {
-        const uint32_t block = unit / steps, step = unit - block * steps, tile = tile_of(block), lane = lane_id();
+    __device__ __forceinline__ void fetch_weights(const Place& at, uint32_t slot) const {
+        const uint32_t step = at.step, tile = tile_of(at.block), lane = lane_id();
         const uint32_t to = base + slot * kStageBytes + kInputBytes + threadIdx.x / 32 * kWarpBytes;
         constexpr uint32_t kChunk = type == WeightType::Q4 ? kQ4ChunkBytes : kF16ChunkBytes;
         const uint8_t* from = m.data + (static_cast<uint64_t>(tile) * m.chunks + step * 2) * kChunk;
@@ -77,7 +99,7 @@ class Few {
         for (uint32_t i = 0; i < 2 * kChunk / 512; i++)
             if (i * 512 < bytes) cp_async_16(to + i * 512 + lane * 16, from + i * 512 + lane * 16, policy);
         if constexpr (type == WeightType::Q4) {
-            const uint32_t first = first_group(step), last = min((step * kFewCols + kFewCols - 1) / m.group, m.groups - 1);
+            const uint32_t first = first_group(step), last = one_group ? step : min((step * kFewCols + kFewCols - 1) / m.group, m.groups - 1);
             if (lane < (last - first + 1) * 2)
                 cp_async_16(to + kScalesAt + lane * 16, reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(tile) * m.groups + first) * 32 + lane * 16);
             if (m.zeros && lane >= 16 && lane - 16 < (last / 4 - first / 4 + 1) * 2)
@@ -86,8 +108,8 @@ class Few {
         }
     }
     // A token's 128 columns are 16 pieces of 16 bytes, each half of them exchanged by the token's number so that ldmatrix meets no bank twice.
-    __device__ __forceinline__ void fetch_input(uint32_t unit, uint32_t slot) const {
-        const uint32_t step = unit % steps, to = base + slot * kStageBytes, pieces = min(2u, m.chunks - step * 2) * 8;
+    __device__ __forceinline__ void fetch_input(const Place& place, uint32_t slot) const {
+        const uint32_t step = place.step, to = base + slot * kStageBytes, pieces = min(2u, m.chunks - step * 2) * 8;
 #pragma unroll
         for (uint32_t i = 0; i < (kTokens * 16 + kFewThreads - 1) / kFewThreads; i++) {
             const uint32_t at = threadIdx.x + i * kFewThreads, row = at / 16, piece = at % 16;
@@ -108,7 +130,7 @@ class Few {
         }
     }
 
-    __device__ __forceinline__ void multiply(uint32_t step, uint32_t stage, float (&sums)[kColumns][4]) const {
+    __device__ __forceinline__ void multiply(uint32_t step, uint32_t stage, float (&chains)[kChains][kColumns][4]) const {
         const uint32_t lane = lane_id(), g = lane / 4, weights = stage + kInputBytes + threadIdx.x / 32 * kWarpBytes;
 #pragma unroll
         for (uint32_t c = 0; c < 2; c++) {
@@ -120,7 +142,7 @@ class Few {
                 const uint32_t first = first_group(step);
 #pragma unroll
                 for (uint32_t h = 0; h < 2; h++) {
-                    const uint32_t group = min((step * kFewCols + c * 64 + h * 32) / m.group, m.groups - 1);
+                    const uint32_t group = one_group ? step : min((step * kFewCols + c * 64 + h * 32) / m.group, m.groups - 1);
                     scale[h] = load_shared_4(weights + kScalesAt + (group - first) * 32 + g * 4);
                     zero[h] = m.zeros ? load_shared_4(weights + kZerosAt + (group / 4 - first / 4) * 32 + g * 4) >> (group % 4 * 8) : 0;
                 }
@@ -143,8 +165,8 @@ class Few {
                     uint32_t b[4];
                     const uint32_t row = n * 8 + lane % 8, piece = c * 8 + pair * 4 + lane / 8;
                     ldmatrix_x4(b, stage + row * 256 + (piece ^ (row & 7)) * 16);
-                    mma_m16n8k16(sums[n], a[0][0], a[0][1], a[0][2], a[0][3], b[0], b[1]);
-                    mma_m16n8k16(sums[n], a[1][0], a[1][1], a[1][2], a[1][3], b[2], b[3]);
+                    mma_m16n8k16(chains[pair * 2 % kChains][n], a[0][0], a[0][1], a[0][2], a[0][3], b[0], b[1]);
+                    mma_m16n8k16(chains[(pair * 2 + 1) % kChains][n], a[1][0], a[1][1], a[1][2], a[1][3], b[2], b[3]);
                 }
             }
         }

@@ -127,7 +127,7 @@ TEST_CASE("every golden model gives transformers' logits, cut in any way") {
             Session session(model, {0, PITH_KV_DEFAULT, 0, context_of(folder)});
             if (tail < n) session.forward(ids.data(), n - tail, 0);
             const double error = relative_error(session.forward(ids.data() + n - tail, tail, 1), last, vocab);
-            CHECK(error <= 4e-3);
+            CHECK(error <= 1e-2);  // one row: less averaging still
         }
     }
     printf("%zu models: largest relative error %.2e (bfloat16 ones %.2e)\n", all.size(), worst, worst_bf16);
