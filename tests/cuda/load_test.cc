@@ -402,7 +402,7 @@ TEST_CASE("scales that are no numbers are refused, and dense weights if asked") 
         Loading l(folder_of("gptq_g32"));
         REQUIRE(l.create() == PITH_OK);
         l.files.patch_at = l.file.layers[0].gate.scales.offset + 6;
-        l.files.patch = bits;
+        l.files.patch = static_cast<uint16_t>(bits);
         CHECK(l.load(0) == PITH_E_FORMAT);
         CHECK(std::string(l.error.message).find("mlp.gate_proj.scales: value 3 of ") != std::string::npos);
         l.files.patch_at = 0;
