@@ -71,11 +71,11 @@ __device__ __forceinline__ void scan_slice(Launch& l, uint32_t slice, float4 v) 
 
 // What the leader reads at once of what the blocks left.
 struct Survey {
-    Key best;         // of all
-    float4 groups;    // for steps that list
-    float low;        // the least of the threads' largest
-    float4 sums;      // four runs of 128, relative to their slice's largest
-    float slice;      // that
+    Key best;       // of all
+    float4 groups;  // for steps that list
+    float low;      // the least of the threads' largest
+    float4 sums;    // four runs of 128, relative to their slice's largest
+    float slice;    // that
     uint32_t nan, infinite;
 };
 
@@ -138,7 +138,9 @@ __device__ inline uint32_t draw_by_list(Launch& l, const Row& row, const Survey&
     return size == kNone || size == 0 ? kNone : draw_from_list(l, at, size, total);
 }
 
-__device__ inline Key best_of_row(Launch& l) { return block_best(warp_best(threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0), l); }
+__device__ inline Key best_of_row(Launch& l) {
+    return block_best(warp_best(threadIdx.x < l.slice_count ? __ldcg(l.slices + threadIdx.x) : 0), l);
+}
 
 // Step by step over the whole row until a list holds what is kept.
 __device__ __noinline__ uint32_t draw_by_passes(Launch l, Row row) {
@@ -160,6 +162,7 @@ __device__ __noinline__ uint32_t draw_by_passes(Launch l, Row row) {
         } else {
             keep_best(l, row, step, done);
         }
+        __syncthreads();
         if (threadIdx.x == 0) s.picks = s.size = 0;
         __syncthreads();
         const float4 groups = load_groups(l);
@@ -225,7 +228,8 @@ __device__ inline void decide(Launch& l) {
 
 }  // namespace pith::cuda::sample
 
-extern "C" __global__ void __launch_bounds__(pith::cuda::kSampleThreads, 1) pith_sample(const __grid_constant__ pith::cuda::SampleArgs args) {
+extern "C" __global__ void __launch_bounds__(pith::cuda::kSampleThreads, 1)
+    pith_sample(const __grid_constant__ pith::cuda::SampleArgs args) {
     using namespace pith::cuda;
     using namespace pith::cuda::sample;
     __shared__ Shared s;

@@ -62,15 +62,15 @@ struct alignas(16) SampleResult {
 };
 
 struct SampleArgs {
-    const float* logits;     // [vocab], only read
+    const float* logits;  // [vocab], only read
     const SampleChain* chain;
     SampleHistory* history;
     int32_t* ring;
-    void* workspace;         // sample_workspace(vocab) bytes, 256-byte aligned, zeroed once
-    SampleResult* result;    // may be mapped host memory
-    int32_t* next;           // the token drawn, left alone on failure; may be NULL
+    void* workspace;       // sample_workspace(vocab) bytes, 256-byte aligned, zeroed once
+    SampleResult* result;  // may be mapped host memory
+    int32_t* next;         // the token drawn, left alone on failure; may be NULL
     uint32_t vocab;
-    uint32_t record;         // 1: the token drawn is added to history and ring
+    uint32_t record;  // 1: the token drawn is added to history and ring
 };
 
 struct SampleGeometry {
@@ -89,16 +89,16 @@ inline constexpr uint32_t kSampleBins = 2048;
 #if defined(__CUDACC__)
 __host__ __device__
 #endif
-inline SampleLayout
-sample_layout(uint32_t vocab) {
+    inline SampleLayout
+    sample_layout(uint32_t vocab) {
     const size_t n = (size_t{vocab} + kSampleSlice - 1) / kSampleSlice * kSampleSlice;
     SampleLayout at{};
-    at.row = kSampleControlBytes;              // float [n]: the row once penalties have changed it
-    at.groups = at.row + n * 4;                // float [n / 128]: the largest of each group
-    at.sums = at.groups + n / 128 * 4;         // float [n / 128]: weights relative to the slice's largest
-    at.slices = at.sums + n / 128 * 4;         // uint64 [n / 2048]: the best of each slice
-    at.masses = at.slices + n / 2048 * 8;      // double [n / 128]: weights of what is kept, relative to the row's largest
-    at.histogram = at.masses + n / 128 * 8;    // uint64 [kSampleBins]
+    at.row = kSampleControlBytes;            // float [n]: the row once penalties have changed it
+    at.groups = at.row + n * 4;              // float [n / 128]: the largest of each group
+    at.sums = at.groups + n / 128 * 4;       // float [n / 128]: weights relative to the slice's largest
+    at.slices = at.sums + n / 128 * 4;       // uint64 [n / 2048]: the best of each slice
+    at.masses = at.slices + n / 2048 * 8;    // double [n / 128]: weights of what is kept, relative to the row's largest
+    at.histogram = at.masses + n / 128 * 8;  // uint64 [kSampleBins]
     at.end = at.histogram + kSampleBins * 8;
     return at;
 }

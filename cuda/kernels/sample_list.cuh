@@ -7,12 +7,18 @@
 
 namespace pith::cuda::sample {
 
-// Four groups a thread; those of every slice are there.
+// Four groups a thread, or one if that is enough; those of every slice are there.
 static_assert(kSampleMaxVocab / kSampleGroup <= 4 * kThreads);
+__device__ __forceinline__ bool one_group_each(const Launch& l) { return l.slice_count * (kSampleSlice / kSampleGroup) <= kThreads; }
 __device__ __forceinline__ float4 load_groups(const Launch& l) {
-    const float none = minus_infinity();
-    if (4 * threadIdx.x >= l.slice_count * (kSampleSlice / kSampleGroup)) return make_float4(none, none, none, none);
-    return __ldcg(reinterpret_cast<const float4*>(l.groups) + threadIdx.x);
+    const uint32_t count = l.slice_count * (kSampleSlice / kSampleGroup);
+    float4 v = make_float4(minus_infinity(), minus_infinity(), minus_infinity(), minus_infinity());
+    if (one_group_each(l)) {
+        if (threadIdx.x < count) v.x = __ldcg(l.groups + threadIdx.x);
+    } else if (4 * threadIdx.x < count) {
+        v = __ldcg(reinterpret_cast<const float4*>(l.groups) + threadIdx.x);
+    }
+    return v;
 }
 
 // Lists, in no order, what ranks up to the cut; how many, or kNone if the list can't hold them. picks and size are zero before.
@@ -20,8 +26,9 @@ __device__ __noinline__ uint32_t gather(Launch l, uint32_t from_row, float4 grou
     Shared& s = l.shared;
     const float least = logit_of(cut);
     const uint32_t last = token_of(cut);
+    const uint32_t group = one_group_each(l) ? threadIdx.x : 4 * threadIdx.x;
     const auto pick = [&](float most, uint32_t j) {
-        if (most >= least) s.picked[atomicAdd(&s.picks, 1u)] = 4 * threadIdx.x + j;
+        if (most >= least) s.picked[atomicAdd(&s.picks, 1u)] = group + j;
     };
     pick(groups.x, 0);
     pick(groups.y, 1);
@@ -59,30 +66,36 @@ __device__ __noinline__ uint32_t gather(Launch l, uint32_t from_row, float4 grou
 // for that. `low`: the least of the threads' largest.
 __device__ __forceinline__ Key cut_below_top(Launch& l, const Row& row, const float4& groups, uint32_t k, float low) {
     const float most = fmaxf(fmaxf(groups.x, groups.y), fmaxf(groups.z, groups.w));
-    bool single = 4 * k * 4 * kSampleGroup > l.n;
-    const auto reaching = [&](uint32_t order) {
-        const float bound = value_of(order);
+    const bool one = one_group_each(l);
+    bool single = !one && 4 * k * 4 * kSampleGroup > l.n;
+    const auto reaching = [&](float bound) {
         uint32_t count = __syncthreads_count((single ? groups.x : most) >= bound);
-        if (single) count += __syncthreads_count(groups.y >= bound) + __syncthreads_count(groups.z >= bound) + __syncthreads_count(groups.w >= bound);
+        if (single)
+            count +=
+                __syncthreads_count(groups.y >= bound) + __syncthreads_count(groups.z >= bound) + __syncthreads_count(groups.w >= bound);
         return count;
     };
-    uint32_t from = order_of(low), to = order_of(row.largest) + 1;  // k runs reach `from`, fewer reach `to`
-    if (!single && reaching(from) < k) single = true;               // too many runs are all -inf
-    if (single) {
-        from = static_cast<uint32_t>(kAnyFinite >> 32);
-        if (reaching(from) < k) to = from + 1;
+    const float finite = -__uint_as_float(0x7f7fffffu);
+    float from = low, to = row.largest;  // k runs reach `from`
+    if (reaching(from) < k && !one) {    // too many runs are all -inf
+        single = true;
+        from = finite;
     }
+    if (reaching(from) < k) return kAnyFinite;
+        // Halves of the distance, then of the floats between.
 #pragma unroll 1
-    while (to - from > 1) {
-        const uint32_t middle = from + (to - from) / 2, count = reaching(middle);
+    for (uint32_t turn = 0; from < to && turn < 64; turn++) {
+        float middle = 0.5f * from + 0.5f * to;
+        if (turn >= 12 || !(from < middle && middle <= to)) middle = value_of(order_of(from) + (order_of(to) - order_of(from) + 1) / 2);
+        const uint32_t count = reaching(middle);
         if (count < k) {
-            to = middle;
+            to = value_of(order_of(middle) - 1);
         } else {
             from = middle;
             if (count <= k + k / 8 + 2) break;
         }
     }
-    return static_cast<Key>(from) << 32;
+    return static_cast<Key>(order_of(from)) << 32;
 }
 
 // Falling order, in place; entries past `size` are overwritten up to a power of two.
@@ -151,23 +164,25 @@ __device__ inline void penalise_list(Launch& l, const SampleStep& step, uint32_t
         uint32_t low = 0, high = size;  // the first whose id is not below
         while (low < high) {
             const uint32_t middle = (low + high) / 2;
-            if (token_of(s.list[middle]) < token) low = middle + 1;
-            else high = middle;
+            if (token_of(s.list[middle]) < token)
+                low = middle + 1;
+            else
+                high = middle;
         }
         return low < size && token_of(s.list[low]) == token ? low : kNone;
     });
     for (uint32_t i = threadIdx.x; i < size; i += kThreads) {
         const Key key = s.list[i];
         const uint32_t newest = s.tally.newest[i];
-        if (newest != kNone)
-            s.list[i] = key_of(penalised(logit_of(key), &step, newest, s.tally.count[i], s.tally.faded[i]), token_of(key));
+        if (newest != kNone) s.list[i] = key_of(penalised(logit_of(key), &step, newest, s.tally.count[i], s.tally.faded[i]), token_of(key));
     }
     __syncthreads();
     sort_list(s, size);
 }
 
 __device__ __forceinline__ void release_helpers(Launch& l) {
-    if (threadIdx.x == 0) *reinterpret_cast<volatile unsigned long long*>(&l.control->turn) = static_cast<unsigned long long>(l.shared.serial + 1) << 32;
+    if (threadIdx.x == 0)
+        *reinterpret_cast<volatile unsigned long long*>(&l.control->turn) = static_cast<unsigned long long>(l.shared.serial + 1) << 32;
 }
 
 // How many of the first `kept` by rank have a logit above the bound; the largest always stays.
@@ -175,14 +190,17 @@ __device__ __forceinline__ uint32_t kept_above(const Shared& s, uint32_t kept, f
     uint32_t low = 1, high = kept;
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        if (logit_of(s.sorted[middle]) > bound) low = middle + 1;
-        else high = middle;
+        if (logit_of(s.sorted[middle]) > bound)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
 
 // What four keys weigh, of those that are kept.
-__device__ __forceinline__ void weigh_keys(const Key* keys, uint32_t at, uint32_t size, Key cut, float largest, float scale, double (&mass)[4]) {
+__device__ __forceinline__ void weigh_keys(const Key* keys, uint32_t at, uint32_t size, Key cut, float largest, float scale,
+                                           double (&mass)[4]) {
 #pragma unroll
     for (uint32_t j = 0; j < 4; j++) {
         const Key key = at + j < size ? keys[at + j] : 0;

@@ -12,7 +12,8 @@ inline constexpr uint32_t kListSize = 2048;  // four to a thread
 inline constexpr uint32_t kShortList = 128;  // four to a lane
 inline constexpr uint32_t kNone = 0xffffffffu;
 
-// ---- keys --------------------------------------------------------------------------------------------------------------------------------
+// ---- keys
+// --------------------------------------------------------------------------------------------------------------------------------
 
 // Unsigned integers in the order of the floats; both zeros are one.
 __device__ __forceinline__ uint32_t order_of(float v) {
@@ -23,7 +24,9 @@ __device__ __forceinline__ float value_of(uint32_t order) { return __uint_as_flo
 
 // A token with its logit: a greater key ranks before, and of equal logits the lower id.
 using Key = unsigned long long;
-__device__ __forceinline__ Key key_of(float logit, uint32_t token) { return static_cast<Key>(order_of(logit)) << 32 | static_cast<uint32_t>(~token); }
+__device__ __forceinline__ Key key_of(float logit, uint32_t token) {
+    return static_cast<Key>(order_of(logit)) << 32 | static_cast<uint32_t>(~token);
+}
 __device__ __forceinline__ uint32_t token_of(Key key) { return ~static_cast<uint32_t>(key); }
 __device__ __forceinline__ float logit_of(Key key) { return value_of(static_cast<uint32_t>(key >> 32)); }
 
@@ -52,7 +55,8 @@ __device__ inline float just_below(double bound) {
     return __uint_as_float(__float_as_uint(rounded) + (rounded > 0 ? -1 : 1));
 }
 
-// ---- weights -----------------------------------------------------------------------------------------------------------------------------
+// ---- weights
+// -----------------------------------------------------------------------------------------------------------------------------
 
 // e^y for y <= 0, 0 below -87: the steps of lib/sample/four.h, one rounding each, so with the same bits.
 __device__ __forceinline__ float exp_negative(float y) {
@@ -74,7 +78,9 @@ __device__ __forceinline__ float weigh(float logit, float largest, float scale) 
     return exp_negative(__fmul_rn(__fadd_rn(logit, -largest), scale));
 }
 // The same as an integer, for sums that any order leaves alone.
-__device__ __forceinline__ unsigned long long fixed_weight(float weight) { return static_cast<unsigned long long>(__float2ull_rn(weight * 0x1p40f)); }
+__device__ __forceinline__ unsigned long long fixed_weight(float weight) {
+    return static_cast<unsigned long long>(__float2ull_rn(weight * 0x1p40f));
+}
 
 // Philox-4x32-10 as in lib/sample/philox.h: uniform in [0, 1), 53 bits.
 __device__ inline double philox_uniform(uint64_t seed, uint64_t place) {
@@ -93,7 +99,8 @@ __device__ inline double philox_uniform(uint64_t seed, uint64_t place) {
     return static_cast<double>((uint64_t{c0} << 32 | c1) >> 11) * 0x1p-53;
 }
 
-// ---- warps and blocks --------------------------------------------------------------------------------------------------------------------
+// ---- warps and blocks
+// --------------------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ uint32_t warp_max_u32(uint32_t v) {
 #if __CUDA_ARCH__ >= 800
@@ -180,7 +187,8 @@ __device__ __forceinline__ Pick warp_pick(const double (&mass)[4], double before
             __shfl_sync(kAll, mine.before, from)};
 }
 
-__device__ __forceinline__ Pick block_pick(const double (&mass)[4], double before, double target, bool strict, PickSpace& space, uint32_t& turn) {
+__device__ __forceinline__ Pick block_pick(const double (&mass)[4], double before, double target, bool strict, PickSpace& space,
+                                           uint32_t& turn) {
     const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x / 32, set = turn;
     turn ^= 1;
     const Pick mine = warp_pick(mass, before, target, strict, 4 * threadIdx.x);
@@ -194,7 +202,8 @@ __device__ __forceinline__ Pick block_pick(const double (&mass)[4], double befor
     const double start = space.before[set][at];
     const uint32_t found = __ballot_sync(kAll, index != kNone && lane < kWarps), some = __ballot_sync(kAll, last != kNone && lane < kWarps);
     const uint32_t from = found ? __ffs(static_cast<int>(found)) - 1 : 0;
-    return {__shfl_sync(kAll, index, from), __shfl_sync(kAll, last, some ? 31 - __clz(static_cast<int>(some)) : 0), __shfl_sync(kAll, start, from)};
+    return {__shfl_sync(kAll, index, from), __shfl_sync(kAll, last, some ? 31 - __clz(static_cast<int>(some)) : 0),
+            __shfl_sync(kAll, start, from)};
 }
 
 }  // namespace pith::cuda::sample

@@ -133,10 +133,11 @@ __device__ inline void run_pass(Launch& l, uint32_t& done) {
     __syncthreads();
 }
 
-// ---- what the leader does with them ------------------------------------------------------------------------------------------------------
+// ---- what the leader does with them
+// ------------------------------------------------------------------------------------------------------
 
 struct Row {
-    Key cut;         // kept: keys from here on
+    Key cut;  // kept: keys from here on
     float largest;
     uint32_t from_row;
 };
@@ -189,7 +190,8 @@ __device__ inline void keep_best(Launch& l, Row& row, const SampleStep& step, ui
         at_order = s.bins[1];
         __syncthreads();
     }
-    const unsigned long long weight = pass == Pass::Count ? 1 : fixed_weight(weigh(value_of(prefix), row.largest, static_cast<float>(step.scale)));
+    const unsigned long long weight =
+        pass == Pass::Count ? 1 : fixed_weight(weigh(value_of(prefix), row.largest, static_cast<float>(step.scale)));
     const unsigned long long wanted = (target - before + weight - 1) / weight;
     const Key any = static_cast<Key>(prefix) << 32;
     if (wanted * weight >= at_order) {

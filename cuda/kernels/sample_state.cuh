@@ -26,9 +26,9 @@ struct alignas(16) Work {
 // The head of the workspace. All zero at first.
 struct Control {
     uint32_t arrived;
-    uint32_t serial;              // launches that have ended
-    uint32_t nan, infinite;       // ~index of the first
-    unsigned long long turn;      // serial << 32 | the pass to help with, from 1; another serial: the launch is over
+    uint32_t serial;          // launches that have ended
+    uint32_t nan, infinite;   // ~index of the first
+    unsigned long long turn;  // serial << 32 | the pass to help with, from 1; another serial: the launch is over
     Work work;
     uint32_t tasks[2][kMaxTurns], finished[2][kMaxTurns];  // of even and odd launches: slices taken and done of each pass
 };
@@ -77,9 +77,9 @@ struct Launch {
     Key* slices;
     double* masses;
     unsigned long long* histogram;
-    uint32_t n;          // ids that can be drawn
+    uint32_t n;  // ids that can be drawn
     uint32_t slice_count;
-    uint32_t turn;       // of the block's scans
+    uint32_t turn;  // of the block's scans
 };
 
 // Four logits from `first` on, -inf past the end.
@@ -107,7 +107,8 @@ __device__ __forceinline__ Key block_best(Key best, Launch& l) {
     return warp_best(bests[threadIdx.x % kWarps]);
 }
 
-// ---- penalties ---------------------------------------------------------------------------------------------------------------------------
+// ---- penalties
+// ---------------------------------------------------------------------------------------------------------------------------
 
 // Each thread its own four.
 __device__ __forceinline__ void clear_tally(Tally& tally) {
@@ -127,7 +128,8 @@ __device__ __forceinline__ void fill_tally(Launch& l, const SampleStep& step, Pl
     const uint32_t newest = reach ? ring_slot(s.history.recorded - 1, s.history.ring_size) : 0;
 #pragma unroll 2
     for (uint32_t age = threadIdx.x; age < reach; age += kThreads) {
-        const uint32_t token = static_cast<uint32_t>(__ldcg(l.args.ring + (newest >= age ? newest - age : newest + s.history.ring_size - age)));
+        const uint32_t token =
+            static_cast<uint32_t>(__ldcg(l.args.ring + (newest >= age ? newest - age : newest + s.history.ring_size - age)));
         const uint32_t at = place(token);
         if (at == kNone) continue;
         atomicMin(&tally.newest[at], age);
@@ -153,25 +155,22 @@ __device__ __noinline__ float penalised(float logit, const SampleStep* step, uin
     return __double2float_rn(fmin(fmax(result, -most), most));
 }
 
-// The tally is clear before and after.
+// The tally is clear before and after. Whoever counts next does so behind a barrier: note_slice has one, and so has the loop over
+// penalties.
 __device__ __forceinline__ void penalise_slice(Launch& l, const SampleStep& step, uint32_t low, float4& v) {
+    Shared& s = l.shared;
+    float* logits = reinterpret_cast<float*>(s.list);
+    reinterpret_cast<float4*>(logits)[threadIdx.x] = v;
     fill_tally(l, step, [&](uint32_t token) { return token - low < kSampleSlice ? token - low : kNone; });
-    Tally& tally = l.shared.tally;
-    const uint4 newest = reinterpret_cast<const uint4*>(tally.newest)[threadIdx.x];
-    uint32_t mask = (newest.x != kNone ? 1 : 0) | (newest.y != kNone ? 2 : 0) | (newest.z != kNone ? 4 : 0) | (newest.w != kNone ? 8 : 0);
-    if (!mask) return;
+    // Frequent tokens are neighbours: a warp takes every 512th, so that no thread has many of them.
 #pragma unroll 1
-    for (; mask; mask &= mask - 1) {  // rarely more than one
-        const uint32_t j = __ffs(static_cast<int>(mask)) - 1, at = 4 * threadIdx.x + j;
-        const float logit = j == 0 ? v.x : j == 1 ? v.y : j == 2 ? v.z : v.w;
-        const float result = penalised(logit, &step, tally.newest[at], tally.count[at], tally.faded[at]);
-        v.x = j == 0 ? result : v.x;
-        v.y = j == 1 ? result : v.y;
-        v.z = j == 2 ? result : v.z;
-        v.w = j == 3 ? result : v.w;
+    for (uint32_t at = threadIdx.x; at < kSampleSlice; at += kThreads) {
+        const uint32_t newest = s.tally.newest[at];
+        if (newest != kNone) logits[at] = penalised(logits[at], &step, newest, s.tally.count[at], s.tally.faded[at]);
     }
-    clear_tally(tally);
-    // Whoever counts next does so behind a barrier: note_slice has one, and so has the loop over penalties.
+    __syncthreads();
+    v = reinterpret_cast<const float4*>(logits)[threadIdx.x];
+    clear_tally(s.tally);
 }
 
 // Remembers a slice's groups, a warp each, and its best key; returns the best, known to every thread.

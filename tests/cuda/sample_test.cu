@@ -69,7 +69,9 @@ std::string describe(const Steps& steps) {
 }
 
 struct Memory {
-    static void* alloc(void*, size_t size, size_t alignment) { return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment); }
+    static void* alloc(void*, size_t size, size_t alignment) {
+        return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    }
     static void free(void*, void* memory, size_t, size_t) { ::free(memory); }
     pith::Allocator allocator{sizeof(pith::Allocator), nullptr, alloc, free};
 };
@@ -84,7 +86,8 @@ struct Pair {
     uint32_t vocab;
     bool supported;
 
-    Pair(const Steps& steps, uint64_t seed, uint32_t vocab_size, uint32_t limit = 0, uint32_t history = 0, uint32_t offset = 0) : vocab(vocab_size) {
+    Pair(const Steps& steps, uint64_t seed, uint32_t vocab_size, uint32_t limit = 0, uint32_t history = 0, uint32_t offset = 0)
+        : vocab(vocab_size) {
         const pith_sampler_options options{sizeof options, seed, steps.data(), static_cast<uint32_t>(steps.size()), limit, history, 0};
         pith_error error{};
         if (sampler.configure(options, &error) != PITH_OK) {
@@ -158,16 +161,35 @@ std::vector<float> make_row(Shape shape, size_t n, uint32_t seed) {
     for (size_t i = 0; i < n; i++) {
         const float x = normal(random);
         switch (shape) {
-            case Shape::Normal: row[i] = 3 * x; break;
-            case Shape::Flat: row[i] = 0.3f * x; break;
-            case Shape::Peaked: row[i] = random() % 4096 < 3 ? 8 + 4 * x : 2 * x - 4; break;
-            case Shape::Ties: row[i] = std::round(1.5f * x); break;
-            case Shape::Masked: row[i] = random() % 3 ? -kInf : 3 * x; break;
-            case Shape::Equal: row[i] = -2.5f; break;
-            case Shape::Rising: row[i] = static_cast<float>(i) * 20 / static_cast<float>(n); break;
-            case Shape::Huge: row[i] = std::clamp(x, -3.0f, 3.0f) * 1e38f; break;
-            case Shape::Tiny: row[i] = x * 1e-39f; break;
-            default: row[i] = -kInf;
+            case Shape::Normal:
+                row[i] = 3 * x;
+                break;
+            case Shape::Flat:
+                row[i] = 0.3f * x;
+                break;
+            case Shape::Peaked:
+                row[i] = random() % 4096 < 3 ? 8 + 4 * x : 2 * x - 4;
+                break;
+            case Shape::Ties:
+                row[i] = std::round(1.5f * x);
+                break;
+            case Shape::Masked:
+                row[i] = random() % 3 ? -kInf : 3 * x;
+                break;
+            case Shape::Equal:
+                row[i] = -2.5f;
+                break;
+            case Shape::Rising:
+                row[i] = static_cast<float>(i) * 20 / static_cast<float>(n);
+                break;
+            case Shape::Huge:
+                row[i] = std::clamp(x, -3.0f, 3.0f) * 1e38f;
+                break;
+            case Shape::Tiny:
+                row[i] = x * 1e-39f;
+                break;
+            default:
+                row[i] = -kInf;
         }
     }
     if (shape == Shape::Masked) row[n / 2] = 1;
@@ -192,8 +214,8 @@ size_t compare(Pair& pair, const std::vector<float>& row, size_t draws, std::str
         if (same) continue;
         if (!differences++) {
             char text[160];
-            snprintf(text, sizeof text, "draw %zu: CPU %d (status %d), GPU %d (status %u, index %u), next %d", i, token, status, drawn.token,
-                     static_cast<uint32_t>(drawn.status), drawn.index, next);
+            snprintf(text, sizeof text, "draw %zu: CPU %d (status %d), GPU %d (status %u, index %u), next %d", i, token, status,
+                     drawn.token, static_cast<uint32_t>(drawn.status), drawn.index, next);
             *note = text;
         }
         pair.upload();
@@ -265,10 +287,18 @@ void test_random(size_t rounds, uint32_t largest) {
         Steps steps(1 + random() % 6);
         for (pith_sampler_step& s : steps) {
             switch (random() % 5) {
-                case 0: s = temperature(any({0.3f, 0.8f, 1.3f, 5, 1e-3f, 40})); break;
-                case 1: s = top_k(static_cast<uint32_t>(any({2, 7, 50, 300, 1024, 2500, 20000}))); break;
-                case 2: s = top_p(any({0.1f, 0.5f, 0.9f, 0.99f, 0.9999f})); break;
-                case 3: s = min_p(any({0.5f, 0.1f, 0.01f, 1e-4f, 1e-7f})); break;
+                case 0:
+                    s = temperature(any({0.3f, 0.8f, 1.3f, 5, 1e-3f, 40}));
+                    break;
+                case 1:
+                    s = top_k(static_cast<uint32_t>(any({2, 7, 50, 300, 1024, 2500, 20000})));
+                    break;
+                case 2:
+                    s = top_p(any({0.1f, 0.5f, 0.9f, 0.99f, 0.9999f}));
+                    break;
+                case 3:
+                    s = min_p(any({0.5f, 0.1f, 0.01f, 1e-4f, 1e-7f}));
+                    break;
                 default:
                     s = penalties(any({1, 1.1f, 2, 0.5f}), any({0, 0.3f, -1}), any({0, 1}), static_cast<uint32_t>(any({0, 20, 300})), 0);
                     if (s.count[0]) s.count[1] = static_cast<uint32_t>(any({0, 1, 200}));
@@ -288,7 +318,9 @@ void test_random(size_t rounds, uint32_t largest) {
         const size_t found = compare(pair, row, 3, &note);
         differences += found;
         draws += 3;
-        if (found && shown++ < 12) printf("   %s, vocab %u limit %u, %s: %s\n", describe(steps).c_str(), vocab, limit, kShapeNames[static_cast<int>(shape)], note.c_str());
+        if (found && shown++ < 12)
+            printf("   %s, vocab %u limit %u, %s: %s\n", describe(steps).c_str(), vocab, limit, kShapeNames[static_cast<int>(shape)],
+                   note.c_str());
     }
     char text[100];
     snprintf(text, sizeof text, "%zu of %zu draws differ", differences, draws);
@@ -361,15 +393,40 @@ void test_frequencies(const Steps& steps, double temperature_of, size_t kept, si
     report("frequencies: " + describe(steps), !stray && chi < freedom + 6 * std::sqrt(2 * freedom), text);
 }
 
-double time_draws(Pair& pair) {
-    constexpr int kDraws = 40;
+// Reads what fills the L2 cache several times over, as a forward does with weights.
+__global__ void stream_past(const uint4* from, size_t count, uint32_t* to) {
+    uint32_t sum = 0;
+    for (size_t i = size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += size_t{gridDim.x} * blockDim.x)
+        sum += __ldcs(from + i).x;
+    if (sum == 0x12345678) *to = sum;
+}
+__global__ void copy_row(const float* from, float* to, uint32_t n) {
+    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) to[i] = from[i];
+}
+
+struct Cold {
+    uint4* weights;
+    float* row;
+    uint32_t* sink;
+};
+constexpr size_t kColdBytes = size_t{256} << 20;
+
+// Microseconds of a graph of `draws` times what is asked for.
+double time_graph(Pair& pair, int draws, const Cold* cold, bool draw) {
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     cudaEvent_t from, to;
     CUDA(cudaStreamCreate(&stream));
     CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    for (int i = 0; i < kDraws; i++) pair.launch(stream);
+    for (int i = 0; i < draws; i++) {
+        if (cold) {
+            stream_past<<<528, 512, 0, stream>>>(cold->weights, kColdBytes / 16, cold->sink);
+            copy_row<<<(pair.vocab + 255) / 256, 256, 0, stream>>>(cold->row, pair.logits, pair.vocab);
+        }
+        if (draw) pair.launch(stream);
+    }
     CUDA(cudaStreamEndCapture(stream, &graph));
     CUDA(cudaGraphInstantiate(&exec, graph, 0));
     CUDA(cudaEventCreate(&from));
@@ -382,7 +439,7 @@ double time_draws(Pair& pair) {
         CUDA(cudaStreamSynchronize(stream));
         float ms = 0;
         CUDA(cudaEventElapsedTime(&ms, from, to));
-        if (i >= 2) times.push_back(ms * 1000 / kDraws);
+        if (i >= 2) times.push_back(ms * 1000 / static_cast<float>(draws));
     }
     std::sort(times.begin(), times.end());
     cudaGraphExecDestroy(exec);
@@ -392,6 +449,8 @@ double time_draws(Pair& pair) {
     cudaEventDestroy(to);
     return static_cast<double>(times[times.size() / 2]);
 }
+double time_draws(Pair& pair) { return time_graph(pair, 40, nullptr, true); }
+double time_cold(Pair& pair, const Cold& cold) { return time_graph(pair, 10, &cold, true) - time_graph(pair, 10, &cold, false); }
 
 void print_times() {
     const struct {
@@ -406,7 +465,13 @@ void print_times() {
         {"top-k 1000", {top_k(1000)}},
         {"top-p 0.9", {top_p(0.9f)}},
     };
-    printf("us a draw, in a graph of 40 dependent launches   32000  128256  152064  262144\n");
+    Cold cold;
+    CUDA(cudaMalloc(reinterpret_cast<void**>(&cold.weights), kColdBytes));
+    CUDA(cudaMemset(cold.weights, 0, kColdBytes));
+    CUDA(cudaMalloc(reinterpret_cast<void**>(&cold.row), pith::cuda::kSampleMaxVocab * 4));
+    CUDA(cudaMalloc(reinterpret_cast<void**>(&cold.sink), 4));
+    printf("us a draw in a graph of dependent launches; cold: what it adds after 256 MB were read and the logits written\n");
+    printf("%54s  32000  128256  152064  262144    cold: 32000  128256\n", "");
     for (const Shape shape : {Shape::Peaked, Shape::Flat}) {
         for (const auto& chain : chains) {
             printf("%-7s %-46s", kShapeNames[static_cast<int>(shape)], chain.name);
@@ -416,9 +481,19 @@ void print_times() {
                 pair.set(make_row(shape, vocab, 9));
                 printf("%8.2f", time_draws(pair));
             }
+            for (const uint32_t vocab : {32000u, 128256u}) {
+                Pair pair(chain.steps, 4, vocab);
+                record_some(pair, 1500, vocab, 5);
+                const std::vector<float> row = make_row(shape, vocab, 9);
+                CUDA(cudaMemcpy(cold.row, row.data(), row.size() * 4, cudaMemcpyHostToDevice));
+                printf("%10.2f", time_cold(pair, cold));
+            }
             printf("\n");
         }
     }
+    cudaFree(cold.weights);
+    cudaFree(cold.row);
+    cudaFree(cold.sink);
 }
 
 }  // namespace
