@@ -1,6 +1,8 @@
 // <pith/env.h>: host services, devices, and the runner check.
 #include "api/env.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,7 +101,7 @@ LoadedBackend find_device(const pith_env* env, uint32_t* device) {
     return *at;
 }
 
-pith_status read_options(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error) {
+pith_status read_bytes(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error) {
     memset(to, 0, size);
     if (from) {
         size_t given;
@@ -120,7 +122,7 @@ pith_status read_options(const void* from, void* to, size_t size, size_t first, 
     return PITH_OK;
 }
 
-pith_status write_info(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error) {
+pith_status write_bytes(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error) {
     if (!to) return fail(error, PITH_E_ARGUMENT, "%s is NULL", name);
     size_t given;
     memcpy(&given, to, sizeof given);
@@ -133,8 +135,20 @@ pith_status write_info(const void* from, void* to, size_t size, size_t first, co
     return PITH_OK;
 }
 
+void log(const pith_env* env, int32_t level, const char* format, ...) {
+    if (!env->log) return;
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (size < 0) return;
+    if (size >= static_cast<int>(sizeof text)) size = sizeof text - 1;
+    env->log(env->log_user, level, text, static_cast<size_t>(size));
+}
+
 pith_status read_runner(const pith_runner* from, pith_runner* to, pith_error* error) {
-    PITH_TRY(read_options(from, to, sizeof *to, sizeof *to, "runner", error));
+    PITH_TRY(read_options(from, to, "runner", error));
     if (!from) return PITH_OK;
     if (!to->run) return fail(error, PITH_E_ARGUMENT, "runner.run is NULL");
     if (to->width < 1 || to->width > kMaxSlots) return fail(error, PITH_E_ARGUMENT, "runner.width is %u, expected 1 to %u", to->width, kMaxSlots);
@@ -150,11 +164,11 @@ pith_status pith_env_create(const pith_env_options* options, pith_env** env, pit
     if (!env) return fail(error, PITH_E_ARGUMENT, "env is NULL");
     *env = nullptr;
     pith_env_options o;
-    PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
+    PITH_TRY(read_options(options, &o, "options", error));
     pith_allocator allocator;
-    PITH_TRY(read_options(o.allocator, &allocator, sizeof allocator, sizeof allocator, "options.allocator", error));
+    PITH_TRY(read_options(o.allocator, &allocator, "options.allocator", error));
     pith_files files;
-    PITH_TRY(read_options(o.files, &files, sizeof files, sizeof files, "options.files", error));
+    PITH_TRY(read_options(o.files, &files, "options.files", error));
     pith_runner runner;
     PITH_TRY(read_runner(o.runner, &runner, error));
     PITH_TRY(check_callbacks(o, error));
@@ -183,7 +197,10 @@ pith_status pith_env_load_backend(pith_env* env, const char* library_path, pith_
     for (const LoadedBackend& plugin : env->plugins)
         if (plugin.backend == made.backend) return PITH_OK;  // its devices are listed already
     PITH_TRY(made.backend->open(&env->allocator, &made.instance, &made.devices, error));
-    if (env->plugins.push(made)) return PITH_OK;
+    if (env->plugins.push(made)) {
+        log(env, PITH_LOG_INFO, "%s: %u devices", library_path, made.devices);
+        return PITH_OK;
+    }
     made.backend->close(made.instance);
     return fail_memory(error, "the list of backends", sizeof made);
 }
@@ -202,7 +219,7 @@ pith_status pith_env_device_info(const pith_env* env, uint32_t device, pith_devi
     pith_device_info ours{};
     const LoadedBackend at = find_device(env, &device);
     PITH_TRY(at.backend->device_info(at.instance, device, &ours, error));
-    return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
+    return write_info(ours, info, "info", error);
 }
 
 pith_status pith_runner_check(pith_env* env, const pith_runner* runner, pith_error* error) {

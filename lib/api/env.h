@@ -1,11 +1,16 @@
 // What every public object hangs on: the host's services, kept alive by reference count.
 #pragma once
+#include <pith/cuda.h>
 #include <pith/env.h>
+#include <pith/model.h>
+#include <pith/sampler.h>
+#include <pith/session.h>
 
 #include <atomic>
 
 #include "backend/backend.h"
 #include "base/array.h"
+#include "base/status.h"
 #include "io/files.h"
 #include "kernels/kernels.h"
 #include "parallel/crew.h"
@@ -45,11 +50,51 @@ inline pith_env* retain(pith_env* env) {
 LoadedBackend find_device(const pith_env* env, uint32_t* device);
 void release(pith_env* env);  // frees at zero; NULL is fine
 
+// What a struct measured in the release that it came with: a caller of that release passes no more, and never less. Not to be changed when a
+// struct grows.
+template <class T>
+inline constexpr size_t kFirstSize = 0;
+template <>
+inline constexpr size_t kFirstSize<pith_allocator> = 32;  // 0.1
+template <>
+inline constexpr size_t kFirstSize<pith_files> = 40;
+template <>
+inline constexpr size_t kFirstSize<pith_runner> = 32;
+template <>
+inline constexpr size_t kFirstSize<pith_env_options> = 48;
+template <>
+inline constexpr size_t kFirstSize<pith_device_info> = 120;
+template <>
+inline constexpr size_t kFirstSize<pith_model_options> = 24;
+template <>
+inline constexpr size_t kFirstSize<pith_model_info> = 112;
+template <>
+inline constexpr size_t kFirstSize<pith_session_options> = 56;
+template <>
+inline constexpr size_t kFirstSize<pith_session_info> = 32;
+template <>
+inline constexpr size_t kFirstSize<pith_sampler_options> = 40;
+template <>
+inline constexpr size_t kFirstSize<pith_cuda_options> = 32;
+
+pith_status read_bytes(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
+pith_status write_bytes(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
+
 // Options structs: struct_size first, append only. Copies *from (NULL: all zero) into *to, whose struct_size becomes ours.
-// Smaller than `first` (the size of the first release): PITH_E_ARGUMENT; larger than ours with a nonzero tail: PITH_E_VERSION.
-pith_status read_options(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
+// Smaller than in its first release: PITH_E_ARGUMENT; larger than ours with a nonzero tail: PITH_E_VERSION.
+template <class T>
+pith_status read_options(const T* from, T* to, const char* name, pith_error* error) {
+    static_assert(kFirstSize<T> != 0 && kFirstSize<T> <= sizeof(T));
+    return read_bytes(from, to, sizeof(T), kFirstSize<T>, name, error);
+}
 // Info structs: writes ours up to the caller's struct_size, and zeroes what the caller has beyond ours.
-pith_status write_info(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
+template <class T>
+pith_status write_info(const T& from, T* to, const char* name, pith_error* error) {
+    static_assert(kFirstSize<T> != 0 && kFirstSize<T> <= sizeof(T));
+    return write_bytes(&from, to, sizeof(T), kFirstSize<T>, name, error);
+}
+// One record for the host's log, if it wants any.
+PITH_PRINTF(3, 4) void log(const pith_env* env, int32_t level, const char* format, ...);
 // A caller's runner, checked; NULL gives one whose run is NULL.
 pith_status read_runner(const pith_runner* from, pith_runner* to, pith_error* error);
 

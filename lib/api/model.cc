@@ -25,7 +25,7 @@ void counted_free(void* user, void* memory, size_t size, size_t alignment) {
 
 pith_status open(pith_model* model, const char* path, const pith_model_options& options, pith_error* error) {
     BackendHost host{};
-    PITH_TRY(read_options(options.cuda, &host.cuda, sizeof host.cuda, sizeof host.cuda, "options.cuda", error));
+    PITH_TRY(read_options(options.cuda, &host.cuda, "options.cuda", error));
     model->device = host.device = options.device;
     const LoadedBackend at = find_device(model->env, &host.device);
     model->backend = at.backend;
@@ -66,7 +66,7 @@ pith_status pith_model_open(pith_env* env, const char* path, const pith_model_op
     if (!env) return fail(error, PITH_E_ARGUMENT, "env is NULL");
     if (!path) return fail(error, PITH_E_ARGUMENT, "path is NULL");
     pith_model_options o;
-    PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
+    PITH_TRY(read_options(options, &o, "options", error));
     if (o.device >= pith_env_device_count(env))
         return fail(error, PITH_E_ARGUMENT, "options.device is %u, there are %u", o.device, pith_env_device_count(env));
     if (o.flags & ~uint32_t{PITH_MODEL_MMAP | PITH_MODEL_SCAN})
@@ -78,6 +78,12 @@ pith_status pith_model_open(pith_env* env, const char* path, const pith_model_op
         release(made);
         return status;
     }
+    pith_device_info where{};
+    where.struct_size = sizeof where;
+    if (pith_env_device_info(env, o.device, &where, nullptr) < 0) where.name[0] = 0;
+    log(env, PITH_LOG_INFO, "%s: %s, %llu parameters, on device %u (%s)%s%s", path, made->file.config.architecture,
+        static_cast<unsigned long long>(made->file.parameters), o.device, where.name, o.device ? "" : ", kernels ",
+        o.device ? "" : kernels::table(env->tier)->name);
     *model = made;
     return PITH_OK;
 }
@@ -101,7 +107,7 @@ pith_status pith_model_get_info(const pith_model* model, pith_model_info* info, 
     ours.context_length = c.context_length;
     ours.layers = c.layers;
     memcpy(ours.architecture, c.architecture, sizeof ours.architecture);
-    return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
+    return write_info(ours, info, "info", error);
 }
 
 void pith_model_destroy(pith_model* model) { release(model); }

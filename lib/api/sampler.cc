@@ -11,7 +11,7 @@ pith_status pith_sampler_create(pith_env* env, const pith_sampler_options* optio
     *sampler = nullptr;
     if (!env) return fail(error, PITH_E_ARGUMENT, "env is NULL");
     pith_sampler_options o;
-    PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
+    PITH_TRY(read_options(options, &o, "options", error));
     pith_sampler* made = create<pith_sampler>(env->allocator, env);
     if (!made) return fail_memory(error, "the sampler", sizeof(pith_sampler));
     const FpScope fp;  // a subnormal is not 0, whatever the host's DAZ says

@@ -21,11 +21,11 @@ namespace {
 pith_status read_shape(const pith_model* model, const pith_session_options* options, SessionShape* shape, pith_error* error) {
     if (!model) return fail(error, PITH_E_ARGUMENT, "model is NULL");
     pith_session_options o;
-    PITH_TRY(read_options(options, &o, sizeof o, sizeof o, "options", error));
+    PITH_TRY(read_options(options, &o, "options", error));
     PITH_TRY(read_runner(o.runner, &shape->runner, error));
     if (!o.runner) shape->runner = model->env->runner;
     shape->allocator = &model->env->allocator;
-    PITH_TRY(read_options(o.cuda, &shape->cuda, sizeof shape->cuda, sizeof shape->cuda, "options.cuda", error));
+    PITH_TRY(read_options(o.cuda, &shape->cuda, "options.cuda", error));
     return complete_shape(o, *model->backend, model->file.config.context_length, shape, error);
 }
 
@@ -66,7 +66,7 @@ pith_status pith_session_plan(const pith_model* model, const pith_session_option
     PITH_TRY(read_shape(model, options, &shape, error));
     pith_session_info ours;
     PITH_TRY(plan(model, shape, &ours, error));
-    return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
+    return write_info(ours, info, "info", error);
 }
 
 pith_status pith_session_create(const pith_model* model, const pith_session_options* options, pith_session** session, pith_error* error) {
@@ -104,7 +104,7 @@ pith_status pith_session_get_info(const pith_session* session, pith_session_info
     if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
     pith_session_info ours;
     PITH_TRY(plan(session->model, session->sequence.shape, &ours, error));
-    return write_info(&ours, info, sizeof ours, sizeof ours, "info", error);
+    return write_info(ours, info, "info", error);
 }
 
 pith_status pith_session_forward(pith_session* session, const pith_token* tokens, size_t count, uint32_t rows, pith_error* error) {

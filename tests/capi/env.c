@@ -93,6 +93,31 @@ static void test_devices(void) {
     CHECK(heap.live == 0 && heap.blocks == 0);
 }
 
+static char logged[4096];
+static void take_log(void* user, int32_t level, const char* text, size_t size) {
+    CHECK(user == logged && level >= PITH_LOG_ERROR && level <= PITH_LOG_DEBUG);
+    if (size > sizeof logged - 1) size = sizeof logged - 1;
+    memcpy(logged, text, size);
+    logged[size] = 0;
+    CHECK(!strchr(logged, '\n'));
+}
+
+/* What was chosen is told to a log that the host gave, and to nobody else. */
+static void test_log(const char* folder) {
+    pith_error error;
+    pith_env_options options = {0};
+    pith_env* env = NULL;
+    pith_model* model = NULL;
+    options.struct_size = sizeof options;
+    options.log = take_log;
+    options.log_user = logged;
+    WORKS(pith_env_create(&options, &env, &error));
+    WORKS(pith_model_open(env, folder, NULL, &model, &error));
+    CHECK(strstr(logged, "LlamaForCausalLM") && strstr(logged, "device 0") && strstr(logged, "kernels"));
+    pith_model_destroy(model);
+    pith_env_destroy(env);
+}
+
 static void test_runner_check(void) {
     pith_error error;
     capi_heap heap;
@@ -118,8 +143,10 @@ static void test_runner_check(void) {
     CHECK(heap.live == 0);
 }
 
-int main(void) {
+int main(int argc, char** argv) {
+    if (argc < 2) return 2;
     capi_use();
+    test_log(argv[1]);
     test_create();
     test_devices();
     test_runner_check();

@@ -151,6 +151,34 @@ static void run_nested(void* user, pith_task_fn fn, void* task, uint32_t count) 
     for (i = 0; i < count; i++) fn(task, i);
 }
 
+/* Loaded without the bad runner; a forward with it fails, and takes the logits. */
+static void test_lost_logits(void) {
+    pith_error error;
+    capi_heap heap;
+    pith_env* env = capi_env(&heap, NULL, NULL);
+    pith_runner runner = {0};
+    pith_session_options options = {0};
+    pith_model* model = NULL;
+    pith_session* session = NULL;
+    const float* logits = NULL;
+    pith_token token = 5;
+    runner.struct_size = sizeof runner;
+    runner.run = run_twice;
+    runner.width = 4;
+    options.struct_size = sizeof options;
+    WORKS(pith_model_open(env, folder, NULL, &model, &error));
+    WORKS(pith_model_load(model, 0, NULL, &error));
+    options.runner = &runner;
+    WORKS(pith_session_create(model, &options, &session, &error));
+    EXPECT(pith_session_forward(session, &token, 1, 1, &error), PITH_E_RUNNER, "contract");
+    CHECK(pith_session_length(session) == 0);
+    EXPECT(pith_session_logits(session, &logits, NULL, &error), PITH_E_STATE, "no logits");
+    pith_session_destroy(session);
+    pith_model_destroy(model);
+    pith_env_destroy(env);
+    CHECK(heap.live == 0);
+}
+
 static void test_runners(void) {
     pith_error error;
     capi_heap heap;
@@ -164,6 +192,7 @@ static void test_runners(void) {
     WORKS(pith_model_open(env, folder, NULL, &model, &error));
     EXPECT(pith_model_load(model, 0, NULL, &error), PITH_E_RUNNER, "repacked");
     pith_model_destroy(model);
+    test_lost_logits();
     runner.run = run_nested;
     runner.user = env;
     WORKS(pith_runner_check(env, &runner, &error));

@@ -91,7 +91,7 @@ PITH_API void pith_session_destroy(pith_session* session);
 PITH_API pith_status pith_session_get_info(const pith_session* session, pith_session_info* info, pith_error* error);
 
 /** Appends tokens to the sequence and computes the logits of the last `rows` of them. All tokens are appended or none: after a failure
- *  the session is as it was. On a GPU it may return before the work is done: its faults come with sample or logits. @since 0.1
+ *  the session is as it was, but that ::PITH_E_RUNNER loses the logits. On a GPU it may return before the work is done: its faults come with sample or logits. @since 0.1
  *  @param session a session.
  *  @param tokens `count` ids in [0, vocab_size).
  *  @param count at least 1.
