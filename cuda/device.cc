@@ -73,6 +73,22 @@ pith_status enumerate(Instance& instance, pith_error* error) {
     return PITH_OK;
 }
 
+// Only told inside a context: 0 if the GPU has none of this process yet. None is made for the question, it would take memory and time.
+uint64_t free_memory(const Driver& driver, CUdevice device) {
+    unsigned flags = 0;
+    int active = 0;
+    CUcontext primary = nullptr;
+    if (driver.DevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || !active) return 0;
+    if (driver.DevicePrimaryCtxRetain(&primary, device) != CUDA_SUCCESS) return 0;
+    size_t free = 0, total = 0;
+    {
+        const ContextScope scope(driver, primary, nullptr);
+        if (scope.status() < 0 || driver.MemGetInfo(&free, &total) != CUDA_SUCCESS) free = 0;
+    }
+    driver.DevicePrimaryCtxRelease(device);
+    return free;
+}
+
 unsigned long long mebibytes(uint64_t bytes) { return static_cast<unsigned long long>(bytes >> 20); }
 
 }  // namespace
@@ -100,14 +116,7 @@ pith_status device_info(const Instance& instance, uint32_t device, pith_device_i
     memcpy(info->uuid, f.uuid, sizeof f.uuid);
     memcpy(info->luid, f.luid, sizeof f.luid);
     memcpy(info->name, f.name, sizeof f.name);
-    // What is free is only told inside a context. None is made for the question: that would take memory and time of the GPU's.
-    const Driver& driver = instance.driver;
-    CUcontext current = nullptr;
-    CUdevice of = 0;
-    size_t free = 0, total = 0;
-    if (driver.CtxGetCurrent(&current) == CUDA_SUCCESS && current && driver.CtxGetDevice(&of) == CUDA_SUCCESS && of == f.handle &&
-        driver.MemGetInfo(&free, &total) == CUDA_SUCCESS)
-        info->memory_free = free;
+    info->memory_free = free_memory(instance.driver, f.handle);
     return PITH_OK;
 }
 

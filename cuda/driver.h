@@ -10,7 +10,7 @@ namespace pith::cuda {
 // clang-format off
 #define PITH_CUDA_FUNCTIONS(X) \
     X(Init) X(DriverGetVersion) X(GetErrorName) X(DeviceGetCount) X(DeviceGet) X(DeviceGetName) X(DeviceGetAttribute) X(DeviceGetUuid) \
-    X(DeviceTotalMem) X(DevicePrimaryCtxRetain) X(DevicePrimaryCtxRelease) X(CtxPushCurrent) X(CtxPopCurrent) X(CtxGetCurrent) \
+    X(DeviceTotalMem) X(DevicePrimaryCtxRetain) X(DevicePrimaryCtxRelease) X(DevicePrimaryCtxGetState) X(CtxPushCurrent) X(CtxPopCurrent) X(CtxGetCurrent) \
     X(CtxSetCurrent) X(CtxGetDevice) X(CtxGetStreamPriorityRange) X(MemGetInfo) X(MemAlloc) X(MemFree) X(MemHostAlloc) X(MemFreeHost) \
     X(MemHostGetDevicePointer) X(MemcpyHtoDAsync) X(MemcpyDtoHAsync) X(MemcpyDtoDAsync) X(MemsetD8Async) X(MemsetD32Async) \
     X(StreamCreateWithPriority) X(StreamDestroy) X(StreamSynchronize) X(StreamQuery) X(StreamWaitEvent) X(StreamGetCtx) X(EventCreate) \

@@ -60,7 +60,7 @@ bool refuse() {
 #define RESOLVE(name) real_##name = dlsym(library, TEXT(cu##name));
 #define PASSED_ON(X)                                                                                                                      \
     X(DriverGetVersion) X(GetErrorName) X(DeviceGetCount) X(DeviceGet) X(DeviceGetName) X(DeviceGetAttribute) X(DeviceGetUuid)            \
-    X(DeviceTotalMem) X(DevicePrimaryCtxRetain) X(DevicePrimaryCtxRelease) X(CtxPushCurrent) X(CtxPopCurrent) X(CtxGetCurrent)            \
+    X(DeviceTotalMem) X(DevicePrimaryCtxRetain) X(DevicePrimaryCtxRelease) X(DevicePrimaryCtxGetState) X(CtxPushCurrent) X(CtxPopCurrent) X(CtxGetCurrent)            \
     X(CtxSetCurrent) X(CtxGetDevice) X(CtxGetStreamPriorityRange) X(MemGetInfo) X(MemFreeHost) X(MemHostGetDevicePointer)                 \
     X(MemcpyHtoDAsync) X(MemcpyDtoHAsync) X(MemcpyDtoDAsync) X(MemsetD8Async) X(MemsetD32Async) X(StreamCreateWithPriority)               \
     X(StreamDestroy) X(StreamSynchronize) X(StreamQuery) X(StreamWaitEvent) X(StreamGetCtx) X(EventCreate) X(EventDestroy)                \

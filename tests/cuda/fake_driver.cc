@@ -169,6 +169,7 @@ CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) { return std::memset(uui
 CUresult cuDeviceTotalMem(size_t* bytes, CUdevice) { return *bytes = size_t{1} << 30, CUDA_SUCCESS; }
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) { return *context = primary(device), state.objects++, CUDA_SUCCESS; }
 CUresult cuDevicePrimaryCtxRelease(CUdevice) { return state.objects--, CUDA_SUCCESS; }
+CUresult cuDevicePrimaryCtxGetState(CUdevice, unsigned* flags, int* active) { return *flags = 0, *active = state.objects > 0, CUDA_SUCCESS; }
 CUresult cuCtxPushCurrent(CUcontext context) { return current.push_back(context), CUDA_SUCCESS; }
 CUresult cuCtxPopCurrent(CUcontext* context) {
     if (current.empty()) return mistake();

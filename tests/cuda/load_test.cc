@@ -259,6 +259,11 @@ TEST_CASE("devices are listed best first") {
     CHECK(info.kind == PITH_DEVICE_CUDA);
     CHECK(info.memory_total == 1 << 30);
     CHECK(info.uuid[0] == 2);
+    CHECK(info.memory_free == 0);  // the GPU has no context of ours: not known
+    REQUIRE(l.create() == PITH_OK);
+    REQUIRE(l.load(0) == PITH_OK);
+    CHECK(cuda::device_info(*l.instance, 0, &info, &l.error) == PITH_OK);
+    CHECK(info.memory_free == (1 << 30) - l.bytes.device);
 }
 
 TEST_CASE("no GPU is no failure") {
