@@ -5,10 +5,11 @@
 
 namespace pith::cuda {
 
-// The A fragment of one code word. scale: half2 of rows g and g + 8; zero: a byte of two zero points, if there are any.
+// The A fragment of one code word. scale: half2 of rows g and g + 8; zero: a byte of two zero points, if there may be any.
+template <bool kZeros = true>
 __device__ __forceinline__ void scaled_fragment(const Matrix& m, uint32_t word, uint32_t scale, uint32_t zero, uint32_t (&a)[4]) {
     uint32_t low = kZeroLow8, high = kZeroHigh8;
-    if (m.zeros) low = zero_low((zero & 15) + m.zero_offset), high = zero_high((zero >> 4 & 15) + m.zero_offset);
+    if (kZeros && m.zeros) low = zero_low((zero & 15) + m.zero_offset), high = zero_high((zero >> 4 & 15) + m.zero_offset);
     decode_q4(word, low, high, a);
     const half2 s = as_half2(scale), sg = __low2half2(s), sh = __high2half2(s);
     a[0] = as_bits(__hmul2(as_half2(a[0]), sg));

@@ -21,7 +21,8 @@ struct Place {
 
 inline constexpr uint32_t kScalesAt = 2 * kQ4ChunkBytes, kZerosAt = kScalesAt + 4 * 32;  // of a warp's weights in a stage
 
-template <WeightType type, uint32_t kTokens>
+// kPlain: groups of a stage's columns, zero points of 8 and no half a stage, or F16: what is common, without a branch.
+template <WeightType type, uint32_t kTokens, bool kPlain>
 class Few {
    public:
     static constexpr uint32_t kColumns = kTokens / 8, kChains = kColumns < 4 ? 4 / kColumns : 1;  // products under way that do not wait for each other
@@ -29,8 +30,7 @@ class Few {
     static constexpr uint32_t kStageBytes = kInputBytes + kFewTiles * kWarpBytes;
 
     __device__ __forceinline__ Few(const MatmulParams& params, uint32_t shared_base, uint32_t stage_count)
-        : p(params), m(params.matrix), base(shared_base), stages(stage_count), steps((params.matrix.chunks + 1) / 2), one_group(params.matrix.group == kFewCols),
-          policy(evict_first_policy()) {
+        : p(params), m(params.matrix), base(shared_base), stages(stage_count), steps((params.matrix.chunks + 1) / 2), policy(evict_first_policy()) {
         const uint32_t row_blocks = (m.tiles + kFewTiles - 1) / kFewTiles;
         units = uint64_t{row_blocks} * steps;
         begin = share_begin(units, blockIdx.x, gridDim.x);
@@ -80,36 +80,35 @@ class Few {
     const MatmulParams& p;
     const Matrix& m;
     const uint32_t base, stages, steps;
-    const bool one_group;  // a stage's columns are just one
     const uint64_t policy;
     uint64_t units;
     uint32_t begin, end;
 
     __device__ __forceinline__ uint32_t tile_of(uint32_t block) const { return min(block * kFewTiles + threadIdx.x / 32, m.tiles - 1); }
     // Groups of columns [128 step, 128 step + 128), as far as the matrix goes.
-    __device__ __forceinline__ uint32_t first_group(uint32_t step) const { return one_group ? step : step * kFewCols / m.group; }
+    __device__ __forceinline__ uint32_t first_group(uint32_t step) const { return kPlain ? step : step * kFewCols / m.group; }
 
     __device__ __forceinline__ void fetch_weights(const Place& at, uint32_t slot) const {
         const uint32_t step = at.step, tile = tile_of(at.block), lane = lane_id();
         const uint32_t to = base + slot * kStageBytes + kInputBytes + threadIdx.x / 32 * kWarpBytes;
         constexpr uint32_t kChunk = type == WeightType::Q4 ? kQ4ChunkBytes : kF16ChunkBytes;
         const uint8_t* from = m.data + (static_cast<uint64_t>(tile) * m.chunks + step * 2) * kChunk;
-        const uint32_t bytes = min(2u, m.chunks - step * 2) * kChunk;
+        const uint32_t bytes = kPlain ? 2 * kChunk : min(2u, m.chunks - step * 2) * kChunk;
 #pragma unroll
         for (uint32_t i = 0; i < 2 * kChunk / 512; i++)
             if (i * 512 < bytes) cp_async_16(to + i * 512 + lane * 16, from + i * 512 + lane * 16, policy);
         if constexpr (type == WeightType::Q4) {
-            const uint32_t first = first_group(step), last = one_group ? step : min((step * kFewCols + kFewCols - 1) / m.group, m.groups - 1);
+            const uint32_t first = first_group(step), last = kPlain ? step : min((step * kFewCols + kFewCols - 1) / m.group, m.groups - 1);
             if (lane < (last - first + 1) * 2)
                 cp_async_16(to + kScalesAt + lane * 16, reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(tile) * m.groups + first) * 32 + lane * 16);
-            if (m.zeros && lane >= 16 && lane - 16 < (last / 4 - first / 4 + 1) * 2)
+            if (!kPlain && m.zeros && lane >= 16 && lane - 16 < (last / 4 - first / 4 + 1) * 2)
                 cp_async_16(to + kZerosAt + (lane - 16) * 16,
                             reinterpret_cast<const uint8_t*>(m.zeros) + (static_cast<uint64_t>(tile) * ((m.groups + 3) / 4) + first / 4) * 32 + (lane - 16) * 16);
         }
     }
     // A token's 128 columns are 16 pieces of 16 bytes, each half of them exchanged by the token's number so that ldmatrix meets no bank twice.
     __device__ __forceinline__ void fetch_input(const Place& place, uint32_t slot) const {
-        const uint32_t step = place.step, to = base + slot * kStageBytes, pieces = min(2u, m.chunks - step * 2) * 8;
+        const uint32_t step = place.step, to = base + slot * kStageBytes, pieces = kPlain ? 16 : min(2u, m.chunks - step * 2) * 8;
 #pragma unroll
         for (uint32_t i = 0; i < (kTokens * 16 + kFewThreads - 1) / kFewThreads; i++) {
             const uint32_t at = threadIdx.x + i * kFewThreads, row = at / 16, piece = at % 16;
@@ -134,7 +133,7 @@ class Few {
         const uint32_t lane = lane_id(), g = lane / 4, weights = stage + kInputBytes + threadIdx.x / 32 * kWarpBytes;
 #pragma unroll
         for (uint32_t c = 0; c < 2; c++) {
-            if (step * 2 + c >= m.chunks) break;
+            if (!kPlain && step * 2 + c >= m.chunks) break;
             uint4 words;
             uint32_t scale[2], zero[2];
             if constexpr (type == WeightType::Q4) {
@@ -142,17 +141,17 @@ class Few {
                 const uint32_t first = first_group(step);
 #pragma unroll
                 for (uint32_t h = 0; h < 2; h++) {
-                    const uint32_t group = one_group ? step : min((step * kFewCols + c * 64 + h * 32) / m.group, m.groups - 1);
+                    const uint32_t group = kPlain ? step : min((step * kFewCols + c * 64 + h * 32) / m.group, m.groups - 1);
                     scale[h] = load_shared_4(weights + kScalesAt + (group - first) * 32 + g * 4);
-                    zero[h] = m.zeros ? load_shared_4(weights + kZerosAt + (group / 4 - first / 4) * 32 + g * 4) >> (group % 4 * 8) : 0;
+                    zero[h] = !kPlain && m.zeros ? load_shared_4(weights + kZerosAt + (group / 4 - first / 4) * 32 + g * 4) >> (group % 4 * 8) : 0;
                 }
             }
 #pragma unroll
             for (uint32_t pair = 0; pair < 2; pair++) {
                 uint32_t a[2][4];
                 if constexpr (type == WeightType::Q4) {
-                    scaled_fragment(m, pair ? words.z : words.x, scale[pair], zero[pair], a[0]);
-                    scaled_fragment(m, pair ? words.w : words.y, scale[pair], zero[pair], a[1]);
+                    scaled_fragment<!kPlain>(m, pair ? words.z : words.x, scale[pair], zero[pair], a[0]);
+                    scaled_fragment<!kPlain>(m, pair ? words.w : words.y, scale[pair], zero[pair], a[1]);
                 } else {
 #pragma unroll
                     for (uint32_t i = 0; i < 2; i++) {
@@ -215,7 +214,12 @@ __device__ __forceinline__ void multiply_few(const MatmulParams& p) {
     extern __shared__ __align__(128) uint8_t shared[];
     uint32_t bytes;
     asm("mov.u32 %0, %%dynamic_smem_size;" : "=r"(bytes));
-    Few<type, kTokens>(p, shared_address(shared), bytes / Few<type, kTokens>::kStageBytes).run();
+    const Matrix& m = p.matrix;
+    const uint32_t stages = bytes / few_stage_bytes(type, kTokens);
+    if (m.chunks % 2 == 0 && (type == WeightType::F16 || (m.group == kFewCols && !m.zeros)))
+        Few<type, kTokens, true>(p, shared_address(shared), stages).run();
+    else
+        Few<type, kTokens, false>(p, shared_address(shared), stages).run();
 }
 
 }  // namespace
