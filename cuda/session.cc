@@ -12,7 +12,7 @@ namespace pith::cuda {
 namespace {
 
 constexpr uint64_t kDeviceAlignment = 1024;
-constexpr uint32_t kDecodeThreads = 512;
+constexpr uint32_t kDecodeThreads = 384;
 constexpr uint32_t kSmallShared = 48 << 10;
 
 // Before the weights are loaded their matrices have no address yet, and the plan must not depend on it.

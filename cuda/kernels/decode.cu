@@ -26,6 +26,9 @@ __device__ __forceinline__ void embed() {
 // Everything that all layers use: parameters, rotations, zeros, the first two layers' descriptions.
 template <bool small>
 __device__ __forceinline__ void begin(const DecodeParams& params) {
+#ifdef PITH_TRACE
+    if (threadIdx.x == 0) trace_count() = 0;
+#endif
     uint4* copy = reinterpret_cast<uint4*>(&shared().params);
     for (uint32_t i = threadIdx.x; i < sizeof(DecodeParams) / 16; i += blockDim.x) copy[i] = reinterpret_cast<const uint4*>(&params)[i];
     __syncthreads();
@@ -38,6 +41,12 @@ __device__ __forceinline__ void begin(const DecodeParams& params) {
         shared().position = position;
         shared().resident = 0;
     }
+    const Place at;
+    const DecodeLayer* first_layer = p.layers;
+    if (at.lane <= kDecodeJobs && (at.lane == kDecodeJobs || p.layer_count)) {
+        const DecodeJob& j = at.lane == kDecodeJobs ? p.head : first_layer->jobs[at.lane];
+        if (j.matrix.data) find_share(j, shared().shares[at.lane][at.warp], at.warp);
+    }
     begin_barrier();
     for (uint32_t i = threadIdx.x; i < p.head_dim / 2; i += blockDim.x) {
         // The angle may be far beyond what float can tell apart: whole turns are taken off in double.
@@ -47,6 +56,13 @@ __device__ __forceinline__ void begin(const DecodeParams& params) {
         sincosf(static_cast<float>(angle - rint(angle / kTurn) * kTurn), &s, &c);
         shared().rotation[i] = c * p.rope_scale;
         shared().rotation[p.head_dim / 2 + i] = s * p.rope_scale;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        const KvCut cut(at, 0);
+        shared().kv_cut[0] = cut.begin;
+        shared().kv_cut[1] = cut.end;
+        shared().kv_cut[2] = cut.per_head;
     }
     __syncthreads();
     Stream::begin();
@@ -59,71 +75,58 @@ __device__ __forceinline__ void begin(const DecodeParams& params) {
     barrier_meet();
 }
 
-// Jobs [from, to) of the layer at `parity`, which read rmsnorm(x + y), y being what job y_job of the layer at y_parity made.
-template <bool small>
-__device__ __noinline__ void run_normed(uint32_t from, uint32_t to, uint32_t parity, uint32_t x, uint32_t y_job, uint32_t y_parity, bool add, uint32_t next) {
-    const DecodeLayer& layer = shared().layers[parity];
-    bool staged = false;
-    const uint32_t* order = nullptr;
-#pragma unroll 1
-    for (uint32_t i = from; i < to; i++) {
-        const DecodeJob& j = layer.jobs[i];
-        if (!j.matrix.data) continue;
-        if (staged) __syncthreads();
-        if (!staged || order != j.inverse) {
-            order = j.inverse;
-            stage_norm<small>(residual(x), x ? layer.mlp_norm : layer.attention_norm, residual(1 - x), order, y_job, y_parity, add, add && !staged,
-                              staged ? 0xffffffffu : next);
-            staged = true;
-        }
-        run_job<small>(i, parity);
-    }
-}
-
-template <bool small>
-__device__ __forceinline__ void run_head() {
+// The head's tile that begins in this block and ends in another.
+__device__ __forceinline__ void finish_logits() {
     const DecodeParams& p = shared().params;
-    const bool any = p.layer_count != 0;
-    stage_norm<small>(residual(0), p.final_norm, residual(1), p.head.inverse, kJobDown, (p.layer_count + 1) % 2, any, any, 0xffffffffu);
-    run_job<small>(kDecodeJobs, 0);
-    barrier_meet();
-    // The tile that begins here and ends in another block.
     const Rows logits(kDecodeJobs, 0);
     const uint32_t begin = share_begin(p.head.units, blockIdx.x, p.by_grid), end = share_begin(p.head.units, blockIdx.x + 1, p.by_grid);
     if (begin == end || threadIdx.x >= 16) return;
     const uint32_t tile = divide(end - 1, p.head.by_per_tile), row = tile * 16 + threadIdx.x;
     if (tile * logits.per_tile < begin || (tile + 1) * logits.per_tile <= end || row >= p.vocab) return;
-    const uint32_t owners = logits.owners(tile);
-    float v = load_coherent(logits.first_part(owners, row));
-    logits.add_parts(v, owners, row);
-    p.logits[row] = v;
+    p.logits[row] = logits.read_as<float>(logits.owners(tile), row);
 }
 
+// Half a layer at a time: a norm, the products that read it (q, k, v; gate, up), attention in the first half, a product (o; down). The head
+// is the norm and product of one more half. Written as one loop so that each part's code is there once, in the kernel itself: a called
+// function would save registers on the stack.
 template <bool small>
 __device__ __forceinline__ void decode(const DecodeParams& params) {
     begin<small>(params);
     const DecodeParams& p = shared().params;
 #pragma unroll 1
-    for (uint32_t l = 0; l < p.layer_count; l++) {
-        const uint32_t parity = l % 2;
-        run_normed<small>(kJobQkv, kJobO, parity, 0, kJobDown, 1 - parity, l != 0, l ? l + 1 : 0xffffffffu);
-        barrier_meet();
-        if (p.head_rows == 1) {
-            attend<1>(parity);
-        } else {
-            attend<4>(parity);
+    for (uint32_t h = 0;; h++) {
+        const uint32_t l = h / 2, mlp = h % 2, parity = l % 2;
+        const bool head = l == p.layer_count;
+        const DecodeLayer& layer = shared().layers[parity];
+        const uint32_t to = head ? kDecodeJobs + 1 : mlp ? kJobDown : kJobO;
+        const float* norm = head ? p.final_norm : mlp ? layer.mlp_norm : layer.attention_norm;
+        const uint32_t* order = nullptr;
+        bool staged = false;
+#pragma unroll 1
+        for (uint32_t i = head ? kDecodeJobs : mlp ? kJobGateUp : kJobQkv; i < to; i++) {
+            const DecodeJob& j = job_of(i, parity);
+            if (!j.matrix.data) continue;
+            if (staged) __syncthreads();
+            if (!staged || order != j.inverse) {
+                order = j.inverse;
+                stage_norm<small>(residual(mlp), norm, residual(1 - mlp), order, mlp ? kJobO : kJobDown, mlp ? parity : 1 - parity, h != 0, h && !staged,
+                                  l && !mlp && !staged ? l + 1 : 0xffffffffu);
+                staged = true;
+            }
+            run_job<small>(i, parity);
         }
-        stage_copy<small>(reinterpret_cast<const half*>(workspace(p.at_attention)), p.heads * p.head_dim, false, parity);
-        run_job<small>(kJobO, parity);
-        run_normed<small>(kJobGateUp, kJobDown, parity, 1, kJobO, parity, true, 0xffffffffu);
-        if (shared().layers[parity].gate_apart) {
+        if (!mlp) barrier_meet();
+        if (head) break;
+        if (!mlp) attend(parity);
+        if (mlp && layer.gate_apart) {
             stage_gate_up_apart<small>(parity);
         } else {
-            stage_copy<small>(reinterpret_cast<const half*>(workspace(p.at_hidden)), p.intermediate, true, parity);
+            stage_copy<small>(reinterpret_cast<const half*>(workspace(mlp ? p.at_hidden : p.at_attention)), mlp ? p.intermediate : p.heads * p.head_dim, mlp,
+                              parity);
         }
-        run_job<small>(kJobDown, parity);
+        run_job<small>(mlp ? kJobDown : kJobO, parity);
     }
-    run_head<small>();
+    finish_logits();
 }
 
 }  // namespace

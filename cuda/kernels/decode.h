@@ -83,10 +83,13 @@ struct alignas(16) DecodeParams {
     uint32_t slots, slot_bytes, zero_at;         // of a warp's ring; where in a slot the zero points are
     uint32_t shared_input, input_bytes;          // the staged input: offset, size (small variant: attention's scratch only)
     uint32_t shared_ring;                        // offset
+    uint32_t at_sums;                            // where in the staged input the sums of every 32 elements are
     uint32_t head_rows;                          // query heads of a kv head that are computed together: 1 or 4
     uint32_t head_blocks;                        // how many times, for all query heads of a kv head
     uint32_t kv_unit;                            // positions of a unit of the cache
     uint32_t small;                              // the staged input lies in global memory
+    uint32_t alike;                              // all layers' matrices have the same shapes
+    uint32_t reserved[2];
     Divisor by_grid, by_warps, by_kv_unit, by_head_dim, by_half_dim, by_head_blocks, by_kv_heads;
     uint64_t workspace_bytes;
     uint64_t at_counters, at_x, at_y[kDecodeJobs], at_parts, at_attention, at_hidden, at_partials, at_input, input_stride;
@@ -96,6 +99,12 @@ static_assert(sizeof(DecodeParams) % 16 == 0);
 
 // The first part of a block's shared memory. The staged input and the rings follow, at shared_input and shared_ring.
 inline constexpr uint32_t kDecodeMaxWarps = 16;
+struct DecodeShare {       // of a job: a warp's
+    uint32_t from, stop;   // units of the warp
+    uint32_t tile, k;      // of unit `from`: its tile, its number in the tile
+    uint32_t begin, n;     // units of the block
+    uint64_t data;         // offset of unit `from` in the matrix
+};
 struct alignas(128) DecodeShared {
     float sums[32];
     uint32_t flags[30];
@@ -106,7 +115,9 @@ struct alignas(128) DecodeShared {
     uint32_t position, reserved[2];
     float partial[kDecodeMaxWarps][2][16];// sums of tiles that warps share
     float rotation[256];                  // cos, then sin: [2][head_dim / 2]
-    uint64_t streams[kDecodeMaxWarps][16];
+    uint64_t streams[kDecodeMaxWarps][14];
+    DecodeShare shares[kDecodeJobs + 1][kDecodeMaxWarps];  // of each job and the head, if all layers are alike
+    uint32_t kv_cut[8];                   // of layers without a window
     uint8_t zeros[512];
 };
 
@@ -177,7 +188,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         if (j.matrix.group % 32) return false;
         const uint32_t g = decode_unit_groups(j);
         if (groups < g) groups = g;
-        const uint32_t z = j.matrix.zeros ? (g + 3 + (j.kind >= kKindQ4 + 8 ? 3 : 0)) / 4 : 0;
+        const uint32_t z = (g + 3 + (j.kind >= kKindQ4 + 8 ? 3 : 0)) / 4;  // also if there are no zero points yet
         if (zero_words < z) zero_words = z;
         return true;
     };
@@ -188,15 +199,24 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     p->zero_at = 2048 + groups * 32;
     p->slot_bytes = p->zero_at + zero_words * 32 + 16;
 
+    p->alike = 1;
+    for (uint32_t l = 1; l < p->layer_count; l++) {
+        for (uint32_t i = 0; i < kDecodeJobs; i++) {
+            const DecodeJob &a = layers[0].jobs[i], &b = layers[l].jobs[i];
+            if (a.units != b.units || a.per_tile != b.per_tile || a.matrix.chunks != b.matrix.chunks || a.matrix.type != b.matrix.type) p->alike = 0;
+        }
+    }
+
     // Shared memory: DecodeShared, the input (attention uses the same place), the rings.
     const uint32_t fixed = static_cast<uint32_t>(sizeof(DecodeShared));
     uint32_t attention = ((p->head_rows + 2) * d + warps * (d + 2)) * 4;
     if (attention < sms * p->head_rows * 8) attention = sms * p->head_rows * 8;  // ends of all blocks' softmax
-    const uint32_t input = decode_up(cols, 256) * 2;
+    const uint32_t input = decode_up(cols, 256) * 2 + decode_up(cols, 256) / 8;  // and a float for every 32 of them
+    p->at_sums = decode_up(cols, 256) * 2;
     p->shared_input = fixed;
     p->input_bytes = decode_up(small || input < attention ? attention : input, 128);
     p->shared_ring = fixed + p->input_bytes;
-    const uint32_t tail = 384;  // a warp may look past its last slot
+    const uint32_t tail = 256;  // a warp may look past its last slot
     p->slots = p->shared_ring + tail < shared_limit ? (shared_limit - tail - p->shared_ring) / (warps * p->slot_bytes) : 0;
     if (p->slots > 15) p->slots = 15;
     if (p->slots < 2) return threads > 64 && decode_plan(p, layers, sms, shared_limit, threads / 2, small);  // fewer warps need less

@@ -42,13 +42,11 @@ __device__ __forceinline__ float dot8(const float* q, const float (&k)[8]) {
 __device__ __noinline__ float2 read_pair(uint32_t job, uint32_t parity, uint32_t row, uint32_t half_dim) {
     const Rows r(job, parity);
     const uint32_t a = r.owners(row / 16), b = r.owners((row + half_dim) / 16);
-    float2 v = {load_coherent(r.first_part(a, row)), load_coherent(r.first_part(b, row + half_dim))};
-    r.add_parts(v.x, a, row);
-    r.add_parts(v.y, b, row + half_dim);
-    return v;
+    return {r.read_as<float>(a, row), r.read_as<float>(b, row + half_dim)};
 }
 
-template <uint32_t rows>
+// fixed_lanes: of a warp, that share a position; 0: known only at run time.
+template <uint32_t rows, uint32_t fixed_lanes>
 class Attention {
    public:
     __device__ __forceinline__ Attention() : p(shared().params), position(shared().position), d(p.head_dim), ratio(divide(p.heads, p.by_kv_heads)) {
@@ -56,9 +54,9 @@ class Attention {
         new_key = query + rows * d;
         new_value = new_key + d;
         scratch = new_value + d;
-        lanes = 1;
-        while (lanes * 8 < d) lanes *= 2;
-        element = at.lane % lanes * 8;
+        any_lanes = 1;
+        while (any_lanes * 8 < d) any_lanes *= 2;
+        element = at.lane % lanes() * 8;
     }
 
     __device__ __forceinline__ void run(uint32_t parity) {
@@ -72,6 +70,7 @@ class Attention {
             const uint32_t end = unit + warp_begin(n, at.warp + 1, p.by_warps);
             SoftmaxState<rows> state;
             state.clear();
+            Stream stream;
             if (from == head_unit && from < end) {
                 see_new(state);
                 from++;
@@ -79,8 +78,9 @@ class Attention {
 #pragma unroll 1
             for (; from < end; from++) {
                 const uint32_t first = cut.first + (from - head_unit - 1) * p.kv_unit;
-                see_cached(state, min(p.kv_unit, position - first));
+                see_cached(state, min(p.kv_unit, position - first), stream);
             }
+            stream.save();
             merge_lanes(state);
             combine(layer, cut, head, unit, stop, state);
             unit = stop;
@@ -91,7 +91,8 @@ class Attention {
     const DecodeParams& p;
     const Place at;
     const uint32_t position, d, ratio;  // ratio: query heads of a kv head
-    uint32_t lanes, element;  // lanes that share a position; the first element of this lane
+    uint32_t any_lanes, element;  // lanes that share a position; the first element of this lane
+    __device__ __forceinline__ uint32_t lanes() const { return fixed_lanes ? fixed_lanes : any_lanes; }
     float *query, *new_key, *new_value, *scratch;
 
     // Query heads of this block of heads, and the first of them.
@@ -142,8 +143,13 @@ class Attention {
     }
 
     __device__ __forceinline__ float sum_lanes(float v) const {
+        if constexpr (fixed_lanes) {
+#pragma unroll
+            for (uint32_t m = fixed_lanes / 2; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
+        } else {
 #pragma unroll 1
-        for (uint32_t m = lanes / 2; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
+            for (uint32_t m = any_lanes / 2; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
+        }
         return v;
     }
 
@@ -172,7 +178,7 @@ class Attention {
     // The new position, by the first group of lanes.
     __device__ __forceinline__ void see_new(SoftmaxState<rows>& state) const {
         float k[8], v[8], s[rows][1];
-        const bool active = element < d, counts = at.lane < lanes;
+        const bool active = element < d, counts = at.lane < lanes();
 #pragma unroll
         for (uint32_t e = 0; e < 8; e++) {
             k[e] = active ? new_key[element + e] : 0.0f;
@@ -191,16 +197,11 @@ class Attention {
     }
 
     // n positions: keys in the oldest slot of the ring, values in the next.
-    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n) const {
+    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, Stream& stream) const {
         constexpr uint32_t kMany = rows == 4 ? 2 : 4;  // positions a group of lanes takes at a time
-        uint32_t keys, values;
-        {
-            Stream stream;
-            keys = stream.s.get;
-            values = stream.second();
-            stream.wait_two();
-        }
-        const uint32_t group = at.lane / lanes, at_once = 32 / lanes;
+        const uint32_t keys = stream.s.get, values = stream.second();
+        stream.wait_two();
+        const uint32_t group = at.lane / lanes(), at_once = 32 / lanes();
         const bool active = element < d;
 #pragma unroll 1
         for (uint32_t first = group; first - group < n; first += kMany * at_once) {
@@ -234,13 +235,16 @@ class Attention {
             }
         }
         __syncwarp();
-        feed(2, 2);
+        stream.used();
+        stream.used();
+#pragma unroll 1
+        for (uint32_t i = 0; i < 2; i++) stream.issue<true>();
     }
 
     // One state of the warp's groups of lanes; all groups end with the same.
     __device__ __forceinline__ void merge_lanes(SoftmaxState<rows>& state) const {
 #pragma unroll 1
-        for (uint32_t m = lanes; m < 32; m *= 2) {
+        for (uint32_t m = lanes(); m < 32; m *= 2) {
 #pragma unroll
             for (uint32_t h = 0; h < rows; h++) {
                 const float other = __shfl_xor_sync(0xffffffffu, state.largest[h], m), largest = fmaxf(other, state.largest[h]);
@@ -275,7 +279,7 @@ class Attention {
                 if (h < h0 || h >= h0 + at_a_time) continue;
                 float* to = scratch + (at.warp * at_a_time + h - h0) * line;
                 if (at.lane == 0) to[0] = state.largest[h], to[1] = state.sum[h];
-                if (at.lane < lanes && element < d)
+                if (at.lane < lanes() && element < d)
 #pragma unroll
                     for (uint32_t e = 0; e < 8; e++) to[2 + element + e] = state.out[h][e];
             }
@@ -362,9 +366,26 @@ class Attention {
     }
 };
 
-template <uint32_t rows>
-__device__ __noinline__ void attend(uint32_t parity) {
-    Attention<rows>().run(parity);
+template <uint32_t rows, uint32_t fixed_lanes>
+__device__ __noinline__ void attend_with(uint32_t parity) {
+    Attention<rows, fixed_lanes>().run(parity);
+}
+
+__device__ __forceinline__ void attend(uint32_t parity) {
+    const DecodeParams& p = shared().params;
+    if (p.head_rows == 1) {
+        if (p.head_dim == 128) {
+            attend_with<1, 16>(parity);
+        } else {
+            attend_with<1, 0>(parity);
+        }
+    } else if (p.head_dim == 128) {
+        attend_with<4, 16>(parity);
+    } else if (p.head_dim == 64) {
+        attend_with<4, 8>(parity);
+    } else {
+        attend_with<4, 0>(parity);
+    }
     trace();
 }
 

@@ -82,6 +82,26 @@ struct KvCut {
     __device__ __forceinline__ uint32_t border(uint32_t sm) const { return sm >= blocks ? units : (sm * units + blocks - 1) / blocks; }
 };
 
+// What part of a job is this warp's. `job`: its number, kDecodeJobs for the head.
+__device__ __noinline__ void find_share(const DecodeJob& j, DecodeShare& to, uint32_t warp) {
+    const DecodeParams& p = shared().params;
+    DecodeShare s;
+    s.begin = share_begin(j.units, blockIdx.x, p.by_grid);
+    s.n = share_begin(j.units, blockIdx.x + 1, p.by_grid) - s.begin;
+    s.from = s.begin + warp_begin(s.n, warp, p.by_warps);
+    s.stop = s.begin + warp_begin(s.n, warp + 1, p.by_warps);
+    s.tile = divide(s.from, j.by_per_tile);
+    s.k = s.from - s.tile * j.per_tile;
+    s.data = (static_cast<uint64_t>(s.tile) * j.matrix.chunks * (j.matrix.type == WeightType::F16 ? 4 : 1) + s.k * 4) * 512;
+    to = s;
+}
+__device__ __forceinline__ DecodeShare share_of(const DecodeJob& j, uint32_t job, uint32_t warp) {
+    if (shared().params.alike || job == kDecodeJobs) return shared().shares[job][warp];
+    DecodeShare s;
+    find_share(j, s, warp);
+    return s;
+}
+
 // Where a warp is in its stream: of the slots of its ring, and of the units that are to fill them. The same in all lanes; kept in shared
 // memory between phases.
 struct StreamState {
@@ -159,6 +179,8 @@ class Stream {
 
     // ---- the filling side ----
     // Fills the next slot, or leaves it as it is once nothing is left to read.
+    // cache: this is where the cache is being read.
+    template <bool cache = false>
     __device__ __forceinline__ void issue();
     __device__ __forceinline__ void issue_any() {
         if (s.unit == s.end) next();
@@ -211,7 +233,7 @@ class Stream {
         const uint32_t first = groups_before(8 * s.k, s.magic), last = groups_before(min(8 * s.k + 8, s.pairs) - 1, s.magic), many = last + 1 - first;
         const uint8_t* scale = s.scales + (static_cast<uint64_t>(s.tile) * s.groups + first) * 32;
         if constexpr (kHasBulkCopy) {
-            if (at.lane == 0) {
+            if (elect_lane()) {
                 const uint32_t barrier = barrier_of(s.put), words = s.zeros ? last / 4 - first / 4 + 1 : 0;
                 expect_bulk(barrier, n * 512 + (s.dense ? 0 : (many + words) * 32));
                 bulk_copy(s.put, s.data, n * 512, barrier, policy);
@@ -238,7 +260,7 @@ class Stream {
         const uint32_t from = s.kv_first + (s.unit - s.kv_head_unit - 1) * p.kv_unit, n = min(p.kv_unit, shared().position - from);
         const uint8_t* src = (s.values_next ? s.scales : s.data) + static_cast<uint64_t>(from) * p.head_dim * 2;
         if constexpr (kHasBulkCopy) {
-            if (at.lane == 0) {
+            if (elect_lane()) {
                 const uint32_t barrier = barrier_of(s.put);
                 expect_bulk(barrier, n * p.head_dim * 2);
                 bulk_copy(s.put, src, n * p.head_dim * 2, barrier);
@@ -268,12 +290,21 @@ class Stream {
                 return;
             }
             if (s.step == kKvStep) {
-                const KvCut cut(at, of_layer().window);
-                s.kv_at = cut.begin;
-                s.kv_end = cut.end;
-                s.kv_per_head = cut.per_head;
-                s.kv_first = cut.first;
-            } else if (begin_job(head ? p.head : of_layer().jobs[s.step < kKvStep ? s.step : s.step - 1])) {
+                const uint32_t window = of_layer().window;
+                if (window) {
+                    const KvCut cut(at, window);
+                    s.kv_at = cut.begin;
+                    s.kv_end = cut.end;
+                    s.kv_per_head = cut.per_head;
+                    s.kv_first = cut.first;
+                } else {
+                    s.kv_at = shared().kv_cut[0];
+                    s.kv_end = shared().kv_cut[1];
+                    s.kv_per_head = shared().kv_cut[2];
+                    s.kv_first = 0;
+                }
+                if (s.kv_per_head == 1) s.kv_at = s.kv_end;  // nothing is in the cache
+            } else if (begin_job(head ? p.head : of_layer().jobs[s.step < kKvStep ? s.step : s.step - 1], head ? kDecodeJobs : s.step < kKvStep ? s.step : s.step - 1)) {
                 return;
             }
         }
@@ -281,23 +312,22 @@ class Stream {
 
     __device__ __forceinline__ const DecodeLayer& of_layer() const { return s.layer < shared().resident ? shared().layers[s.layer & 1] : shared().params.layers[s.layer]; }
 
-    __device__ __forceinline__ bool begin_job(const DecodeJob& j) {
-        const DecodeParams& p = shared().params;
+    __device__ __forceinline__ bool begin_job(const DecodeJob& j, uint32_t job) {
         const Matrix& m = j.matrix;
         if (!m.data) return false;
-        const uint32_t from = share_begin(j.units, at.sm, p.by_grid), n = share_begin(j.units, at.sm + 1, p.by_grid) - from;
-        s.unit = from + warp_begin(n, at.warp, p.by_warps);
-        s.end = from + warp_begin(n, at.warp + 1, p.by_warps);
+        const DecodeShare share = share_of(j, job, at.warp);
+        s.unit = share.from;
+        s.end = share.stop;
         if (s.unit == s.end) return false;
         s.per_tile = j.per_tile;
-        s.tile = divide(s.unit, j.by_per_tile);
-        s.k = s.unit - s.tile * s.per_tile;
+        s.tile = share.tile;
+        s.k = share.k;
         s.chunks = m.chunks;
         s.groups = m.groups;
         s.magic = j.magic;
         s.pairs = (m.cols + 31) / 32;
         s.dense = m.type == WeightType::F16;
-        s.data = m.data + (static_cast<uint64_t>(s.tile) * s.chunks * (s.dense ? 4 : 1) + s.k * 4) * 512;
+        s.data = m.data + share.data;
         s.scales = reinterpret_cast<const uint8_t*>(m.scales);
         s.zeros = reinterpret_cast<const uint8_t*>(m.zeros);
         return true;
@@ -335,9 +365,13 @@ __device__ __noinline__ void feed(uint32_t used, uint32_t count) {
     stream.save();
 }
 
+template <bool cache>
 __device__ __forceinline__ void Stream::issue() {
     if (s.unit != s.end && s.step != kKvStep) {
         issue_matrix();
+        filled();
+    } else if (cache && s.unit != s.end) {
+        issue_kv();
         filled();
     } else {  // seldom, and not worth the code here
         save();

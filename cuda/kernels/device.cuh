@@ -95,6 +95,16 @@ __device__ __forceinline__ void bulk_barriers_made() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
+// True in one lane of a warp whose lanes are all here.
+__device__ __forceinline__ bool elect_lane() {
+#if __CUDA_ARCH__ >= 900
+    uint32_t yes;
+    asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(yes));
+    return yes != 0;
+#else
+    return lane_id() == 0;
+#endif
+}
 // The barrier's next phase ends when `bytes` have come.
 __device__ __forceinline__ void expect_bulk(uint32_t barrier, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 900
@@ -211,14 +221,17 @@ __device__ __forceinline__ void decode_q4(uint32_t word, uint32_t low, uint32_t 
 
 // ---- memory ------------------------------------------------------------------------------------------------------------------------------
 
+// From shared + offset, which is part of the instruction.
+template <uint32_t offset = 0>
 __device__ __forceinline__ uint4 load_shared_16(uint32_t shared) {
     uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared) : "memory");
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4+%5];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared), "n"(offset) : "memory");
     return v;
 }
+template <uint32_t offset = 0>
 __device__ __forceinline__ uint32_t load_shared_4(uint32_t shared) {
     uint32_t v;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(shared) : "memory");
+    asm volatile("ld.shared.u32 %0, [%1+%2];" : "=r"(v) : "r"(shared), "n"(offset) : "memory");
     return v;
 }
 
@@ -261,6 +274,22 @@ __device__ __forceinline__ void griddep_launch() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+// ---- loops -------------------------------------------------------------------------------------------------------------------------------
+
+template <uint32_t i>
+struct Index {
+    static constexpr uint32_t value = i;
+    __host__ __device__ constexpr operator uint32_t() const { return i; }
+};
+// f(Index<0>) ... f(Index<n - 1>): unrolled by the language, so that arrays indexed by it are registers.
+template <uint32_t n, uint32_t i = 0, typename F>
+__device__ __forceinline__ void unrolled(F&& f) {
+    if constexpr (i < n) {
+        f(Index<i>{});
+        unrolled<n, i + 1>(f);
+    }
 }
 
 // ---- warps -------------------------------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ static Part make_part(uint32_t rows, uint32_t cols, const Kind& kind, const std:
     for (size_t i = 0; i < size_t{rows} * cols; i++) m.codes.push_back(rng() % 16);
     for (size_t i = 0; i < size_t{rows} * m.groups; i++) {
         m.scale.push_back(rounded(uniform(0.1f, 0.3f) * size));
-        m.zero.push_back(kind.asymmetric ? 4 + rng() % 8 : 8);
+        m.zero.push_back(kind.asymmetric ? (cols < 200 ? 15 - rng() % 4 : 4 + rng() % 8) : 8);
     }
     for (uint32_t r = 0; r < rows; r++)
         for (uint32_t c = 0; c < cols; c++) {
@@ -447,6 +447,8 @@ static Kind dense(bool bias = false, bool row_scale = false, bool act_order = fa
 static int test() {
     const Shape shapes[] = {
         {"tiny g32", 64, 4, 4, 16, 96, 131, 2, 0, q4(32), q4(32), q4(32), q4(32), dense(), 0, 0, 0, false, false, 4},
+        {"small asym", 64, 4, 2, 16, 96, 131, 2, 0, q4(32, true, false, false, 1), q4(32, true), q4(32, true, true, false, 1), q4(32, true, true, false, 1), dense(), 3, 0, 0, false, false, 4},
+        {"small asym g64", 128, 4, 2, 32, 160, 131, 2, 0, q4(64, true, false, false, 1), q4(64, true), q4(64, true), q4(32, true, false, false, 1), dense(), 48, 0, 0, false, false, 4},
         {"g64 asym act-order bias window", 256, 8, 2, 32, 648, 500, 3, 13, q4(64, true, true, true), q4(64, true, true, true, 1), q4(64, true, true, true), q4(64, true, true, true), q4(64, true, true, true, 1), 40, 1, 0, false, true, 3},
         {"g128 d128 split heads", 512, 4, 4, 128, 1376, 1000, 2, 0, q4(128), q4(128), q4(128), q4(128), q4(128), 700, 2, 0, false, false, 3},
         {"whole row, apart", 320, 5, 5, 64, 880, 300, 2, 0, q4(0, true, true), q4(0), q4(0, false, true), q4(0, true), dense(), 130, 1, 1, true, false, 2},

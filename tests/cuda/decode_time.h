@@ -208,6 +208,7 @@ static int time_models(int argc, char** argv) {
         for (const Variant& v : variants) {
             if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared - kSpare, v.threads, v.small)) continue;
             if (std::getenv("ONLY") && std::strcmp(std::getenv("ONLY"), v.name)) continue;
+            if (std::getenv("THREADS") && std::atoi(std::getenv("THREADS")) != static_cast<int>(v.threads)) continue;
             m->p.workspace = static_cast<uint8_t*>(device_words(m->p.workspace_bytes, 0, true));
             for (uint32_t position : {0u, 1920u}) {
                 const double many = timed_us(*m, m->p, s.layers, position), one = timed_us(*m, m->p, 1, position);
