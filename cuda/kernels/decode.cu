@@ -70,7 +70,8 @@ __device__ __forceinline__ void begin(const DecodeParams& params) {
     embed();
     const uint4* source = reinterpret_cast<const uint4*>(p.layers);
     const uint32_t layers = min(2u, p.layer_count);
-    for (uint32_t i = threadIdx.x; i < layers * (sizeof(DecodeLayer) / 16); i += blockDim.x) reinterpret_cast<uint4*>(shared().layers)[i] = source[i];
+    for (uint32_t i = threadIdx.x; i < layers * (sizeof(DecodeLayer) / 16); i += blockDim.x)
+        reinterpret_cast<uint4*>(shared().layers)[i] = source[i];
     if (threadIdx.x == 0) shared().resident = layers;
     barrier_meet();
 }
@@ -109,8 +110,8 @@ __device__ __forceinline__ void decode(const DecodeParams& params) {
             if (staged) __syncthreads();
             if (!staged || order != j.inverse) {
                 order = j.inverse;
-                stage_norm<small>(residual(mlp), norm, residual(1 - mlp), order, mlp ? kJobO : kJobDown, mlp ? parity : 1 - parity, h != 0, h && !staged,
-                                  l && !mlp && !staged ? l + 1 : 0xffffffffu);
+                stage_norm<small>(residual(mlp), norm, residual(1 - mlp), order, mlp ? kJobO : kJobDown, mlp ? parity : 1 - parity, h != 0,
+                                  h && !staged, l && !mlp && !staged ? l + 1 : 0xffffffffu);
                 staged = true;
             }
             run_job<small>(i, parity);
@@ -121,8 +122,8 @@ __device__ __forceinline__ void decode(const DecodeParams& params) {
         if (mlp && layer.gate_apart) {
             stage_gate_up_apart<small>(parity);
         } else {
-            stage_copy<small>(reinterpret_cast<const half*>(workspace(mlp ? p.at_hidden : p.at_attention)), mlp ? p.intermediate : p.heads * p.head_dim, mlp,
-                              parity);
+            stage_copy<small>(reinterpret_cast<const half*>(workspace(mlp ? p.at_hidden : p.at_attention)),
+                              mlp ? p.intermediate : p.heads * p.head_dim, mlp, parity);
         }
         run_job<small>(mlp ? kJobDown : kJobO, parity);
     }

@@ -31,12 +31,12 @@ inline Divisor make_divisor(uint32_t divisor) {
 
 // A matrix, and how the grid shares it. make_decode_job() fills in all after `inverse`.
 struct DecodeJob {
-    Matrix matrix;            // data == NULL: there is none
-    const uint32_t* inverse;  // act-order of this matrix's input: element i lies at inverse[i] (layout.h); NULL: at i
-    uint32_t units, per_tile; // units of 4 Q4 chunks or 1 F16 chunk: of all, of a tile
-    uint32_t pairs;           // Q4: columns of a group / 32
-    uint32_t magic;           // n / pairs is the high word of n * magic, or n itself if magic is 0
-    uint32_t kind;            // which inner loop
+    Matrix matrix;             // data == NULL: there is none
+    const uint32_t* inverse;   // act-order of this matrix's input: element i lies at inverse[i] (layout.h); NULL: at i
+    uint32_t units, per_tile;  // units of 4 Q4 chunks or 1 F16 chunk: of all, of a tile
+    uint32_t pairs;            // Q4: columns of a group / 32
+    uint32_t magic;            // n / pairs is the high word of n * magic, or n itself if magic is 0
+    uint32_t kind;             // which inner loop
     uint32_t reserved;
     Divisor by_units, by_per_tile;
 };
@@ -46,16 +46,16 @@ inline constexpr uint32_t kDecodeJobs = 7;
 enum : uint32_t { kJobQkv = 0, kJobO = 3, kJobGateUp = 4, kJobDown = 6 };
 
 struct DecodeLayer {
-    DecodeJob jobs[kDecodeJobs];   // 0-2: q, k, v (those not used have data NULL); 3: o; 4-5: gate and up; 6: down
-    const float* attention_norm;   // [hidden]
-    const float* mlp_norm;         // [hidden]
-    uint16_t* keys;                // this layer's: F16 [kv_head][kv_positions][head_dim]
+    DecodeJob jobs[kDecodeJobs];  // 0-2: q, k, v (those not used have data NULL); 3: o; 4-5: gate and up; 6: down
+    const float* attention_norm;  // [hidden]
+    const float* mlp_norm;        // [hidden]
+    uint16_t* keys;               // this layer's: F16 [kv_head][kv_positions][head_dim]
     uint16_t* values;
-    uint32_t q_job, q_row;         // where q lies: the job's index (0-2) and the first row in its matrix
+    uint32_t q_job, q_row;  // where q lies: the job's index (0-2) and the first row in its matrix
     uint32_t k_job, k_row;
     uint32_t v_job, v_row;
-    uint32_t window;               // positions that a token sees, itself included; 0: all
-    uint32_t gate_apart;           // 1: jobs 4 and 5 are gate and up; 0: job 4 is both, interleaved
+    uint32_t window;      // positions that a token sees, itself included; 0: all
+    uint32_t gate_apart;  // 1: jobs 4 and 5 are gate and up; 0: job 4 is both, interleaved
 };
 static_assert(sizeof(DecodeLayer) % 16 == 0);
 
@@ -68,27 +68,27 @@ struct alignas(16) DecodeParams {
     const uint32_t* position;      // likewise
     uint32_t token_value, position_value;
     const double* inverse_frequencies;  // [head_dim / 2]
-    float* logits;                 // [vocab]
+    float* logits;                      // [vocab]
     DecodeJob head;
     uint32_t layer_count, hidden, intermediate, heads, kv_heads, head_dim, vocab;
-    uint32_t kv_positions;         // positions of a kv head in the cache (a multiple of kKvBlock)
+    uint32_t kv_positions;  // positions of a kv head in the cache (a multiple of kKvBlock)
     float rms_eps;
-    float rope_scale;              // of cos and sin
-    float attention_scale;         // of q k, usually head_dim ^ -1/2
-    uint32_t whole_head_units;     // 0: default; a head of no more cache units than this is not shared between SMs
+    float rope_scale;           // of cos and sin
+    float attention_scale;      // of q k, usually head_dim ^ -1/2
+    uint32_t whole_head_units;  // 0: default; a head of no more cache units than this is not shared between SMs
 
     // Set by decode_plan(), but for `workspace`.
-    uint8_t* workspace;            // device, zeroed once
+    uint8_t* workspace;  // device, zeroed once
     uint32_t grid, threads, shared_bytes;
-    uint32_t slots, slot_bytes, zero_at;         // of a warp's ring; where in a slot the zero points are
-    uint32_t shared_input, input_bytes;          // the staged input: offset, size (small variant: attention's scratch only)
-    uint32_t shared_ring;                        // offset
-    uint32_t at_sums;                            // where in the staged input the sums of every 32 elements are
-    uint32_t head_rows;                          // query heads of a kv head that are computed together: 1 or 4
-    uint32_t head_blocks;                        // how many times, for all query heads of a kv head
-    uint32_t kv_unit;                            // positions of a unit of the cache
-    uint32_t small;                              // the staged input lies in global memory
-    uint32_t alike;                              // all layers' matrices have the same shapes
+    uint32_t slots, slot_bytes, zero_at;  // of a warp's ring; where in a slot the zero points are
+    uint32_t shared_input, input_bytes;   // the staged input: offset, size (small variant: attention's scratch only)
+    uint32_t shared_ring;                 // offset
+    uint32_t at_sums;                     // where in the staged input the sums of every 32 elements are
+    uint32_t head_rows;                   // query heads of a kv head that are computed together: 1 or 4
+    uint32_t head_blocks;                 // how many times, for all query heads of a kv head
+    uint32_t kv_unit;                     // positions of a unit of the cache
+    uint32_t small;                       // the staged input lies in global memory
+    uint32_t alike;                       // all layers' matrices have the same shapes
     uint32_t reserved[2];
     Divisor by_grid, by_warps, by_kv_unit, by_head_dim, by_half_dim, by_head_blocks, by_kv_heads;
     uint64_t workspace_bytes;
@@ -97,27 +97,30 @@ struct alignas(16) DecodeParams {
 
 static_assert(sizeof(DecodeParams) % 16 == 0);
 
-// The first part of a block's shared memory. The staged input and the rings follow, at shared_input and shared_ring.
 inline constexpr uint32_t kDecodeMaxWarps = 16;
-struct DecodeShare {       // of a job: a warp's
-    uint32_t from, stop;   // units of the warp
-    uint32_t tile, k;      // of unit `from`: its tile, its number in the tile
-    uint32_t begin, n;     // units of the block
-    uint64_t data;         // offset of unit `from` in the matrix
+
+// A warp's part of a job.
+struct DecodeShare {
+    uint32_t from, stop;  // units of the warp
+    uint32_t tile, k;     // of unit `from`: its tile, its number in the tile
+    uint32_t begin, n;    // units of the block
+    uint64_t data;        // offset of unit `from` in the matrix
 };
+
+// The first part of a block's shared memory. The staged input and the rings follow, at shared_input and shared_ring.
 struct alignas(128) DecodeShared {
     float sums[32];
     uint32_t flags[30];
-    uint64_t barrier;                     // the counter's value at the next meeting
+    uint64_t barrier;  // the counter's value at the next meeting
     DecodeParams params;
-    DecodeLayer layers[2];                // layer l at l % 2
-    uint32_t resident;                    // layers below this one that are or were in `layers`
+    DecodeLayer layers[2];  // layer l at l % 2
+    uint32_t resident;      // layers below this one that are or were in `layers`
     uint32_t position, reserved[2];
-    float partial[kDecodeMaxWarps][2][16];// sums of tiles that warps share
-    float rotation[256];                  // cos, then sin: [2][head_dim / 2]
+    float partial[kDecodeMaxWarps][2][16];  // sums of tiles that warps share
+    float rotation[256];                    // cos, then sin: [2][head_dim / 2]
     uint64_t streams[kDecodeMaxWarps][14];
     DecodeShare shares[kDecodeJobs + 1][kDecodeMaxWarps];  // of each job and the head, if all layers are alike
-    uint32_t kv_cut[8];                   // of layers without a window
+    uint32_t kv_cut[8];                                    // of layers without a window
     uint8_t zeros[512];
 };
 
@@ -158,7 +161,9 @@ inline uint32_t decode_unit_groups(const DecodeJob& j) {
 // device's opt-in maximum, or 48 KiB); threads: at most as many as this, a multiple of 64; small: the variant `pith_decode_small`.
 inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms, uint32_t shared_limit, uint32_t threads, bool small) {
     const uint32_t d = p->head_dim;
-    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || threads % 32 || !threads || threads > 32 * kDecodeMaxWarps || !sms) return false;
+    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || threads % 32 || !threads || threads > 32 * kDecodeMaxWarps ||
+        !sms)
+        return false;
     p->grid = sms;
     p->by_grid = make_divisor(sms);
     p->by_kv_heads = make_divisor(p->kv_heads);
@@ -203,7 +208,8 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     for (uint32_t l = 1; l < p->layer_count; l++) {
         for (uint32_t i = 0; i < kDecodeJobs; i++) {
             const DecodeJob &a = layers[0].jobs[i], &b = layers[l].jobs[i];
-            if (a.units != b.units || a.per_tile != b.per_tile || a.matrix.chunks != b.matrix.chunks || a.matrix.type != b.matrix.type) p->alike = 0;
+            if (a.units != b.units || a.per_tile != b.per_tile || a.matrix.chunks != b.matrix.chunks || a.matrix.type != b.matrix.type)
+                p->alike = 0;
         }
     }
 

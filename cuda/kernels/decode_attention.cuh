@@ -48,8 +48,9 @@ __device__ __noinline__ float2 read_pair(uint32_t job, uint32_t parity, uint32_t
 // fixed_lanes: of a warp, that share a position; 0: known only at run time.
 template <uint32_t rows, uint32_t fixed_lanes>
 class Attention {
-   public:
-    __device__ __forceinline__ Attention() : p(shared().params), position(shared().position), d(p.head_dim), ratio(divide(p.heads, p.by_kv_heads)) {
+public:
+    __device__ __forceinline__ Attention()
+        : p(shared().params), position(shared().position), d(p.head_dim), ratio(divide(p.heads, p.by_kv_heads)) {
         query = reinterpret_cast<float*>(shared_bytes() + p.shared_input);
         new_key = query + rows * d;
         new_value = new_key + d;
@@ -64,7 +65,8 @@ class Attention {
         const KvCut cut(at, layer.window);
 #pragma unroll 1
         for (uint32_t unit = cut.begin; unit < cut.end;) {
-            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head), n = stop - unit;
+            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head),
+                           n = stop - unit;
             stage(layer, parity, head, unit == head_unit);
             uint32_t from = unit + warp_begin(n, at.warp, p.by_warps);
             const uint32_t end = unit + warp_begin(n, at.warp + 1, p.by_warps);
@@ -87,11 +89,11 @@ class Attention {
         }
     }
 
-   private:
+private:
     const DecodeParams& p;
     const Place at;
     const uint32_t position, d, ratio;  // ratio: query heads of a kv head
-    uint32_t any_lanes, element;  // lanes that share a position; the first element of this lane
+    uint32_t any_lanes, element;        // lanes that share a position; the first element of this lane
     __device__ __forceinline__ uint32_t lanes() const { return fixed_lanes ? fixed_lanes : any_lanes; }
     float *query, *new_key, *new_value, *scratch;
 
@@ -127,7 +129,8 @@ class Attention {
                 continue;
             }
             const bool is_key = row == rows;
-            const float2 v = read_pair(is_key ? layer.k_job : layer.v_job, parity, (is_key ? layer.k_row : layer.v_row) + kv * d + i, half_dim);
+            const float2 v =
+                read_pair(is_key ? layer.k_job : layer.v_job, parity, (is_key ? layer.k_row : layer.v_row) + kv * d + i, half_dim);
             const float x = v.x, y = v.y;
             const half a = to_half(is_key ? x * c - y * s : x), b = to_half(is_key ? y * c + x * s : y);
             float* to = is_key ? new_key : new_value;

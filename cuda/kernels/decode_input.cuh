@@ -6,7 +6,9 @@
 namespace pith::cuda {
 
 // Where all blocks of the grid meet. The counter grows by the number of blocks each time and is never reset.
-__device__ __forceinline__ unsigned long long* barrier_counter() { return reinterpret_cast<unsigned long long*>(workspace(shared().params.at_counters)); }
+__device__ __forceinline__ unsigned long long* barrier_counter() {
+    return reinterpret_cast<unsigned long long*>(workspace(shared().params.at_counters));
+}
 __device__ __forceinline__ void begin_barrier() {
     if (threadIdx.x == 0) shared().barrier = *static_cast<volatile unsigned long long*>(barrier_counter()) / gridDim.x * gridDim.x;
 }
@@ -73,7 +75,8 @@ __device__ __forceinline__ void sum_input(uint32_t cols) {
 #pragma unroll 2
     for (uint32_t i = threadIdx.x; i < pieces; i += blockDim.x) {
         const uint4 v = input[i];
-        const float2 a = __half22float2(as_half2(v.x)), b = __half22float2(as_half2(v.y)), c = __half22float2(as_half2(v.z)), d = __half22float2(as_half2(v.w));
+        const float2 a = __half22float2(as_half2(v.x)), b = __half22float2(as_half2(v.y)), c = __half22float2(as_half2(v.z)),
+                     d = __half22float2(as_half2(v.w));
         float sum = ((a.x + a.y) + (b.x + b.y)) + ((c.x + c.y) + (d.x + d.y));
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
@@ -83,7 +86,9 @@ __device__ __forceinline__ void sum_input(uint32_t cols) {
 }
 
 __device__ __forceinline__ float square(float4 v) { return v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; }
-__device__ __forceinline__ float4 scaled(float4 v, float4 w, float f) { return {v.x * f * w.x, v.y * f * w.y, v.z * f * w.z, v.w * f * w.w}; }
+__device__ __forceinline__ float4 scaled(float4 v, float4 w, float f) {
+    return {v.x * f * w.x, v.y * f * w.y, v.z * f * w.z, v.w * f * w.w};
+}
 
 // Quadruple i of x + y.
 __device__ __forceinline__ float4 add_quad(const float4* x, uint32_t y_job, uint32_t y_parity, bool add, uint32_t i) {
@@ -94,11 +99,12 @@ __device__ __forceinline__ float4 add_quad(const float4* x, uint32_t y_job, uint
     return v + y.read_as<float4>(o, 4 * i);
 }
 
-// The staged input becomes rmsnorm(x + y) * norm, as halves, in the order `inverse`; x + y is kept in x_out. y is what job y_job of the layer
-// at y_parity made (add: false: nothing is added). meet: all blocks meet before y is read; meanwhile layer `next` is brought to shared memory.
+// The staged input becomes rmsnorm(x + y) * norm, as halves, in the order `inverse`; x + y is kept in x_out. y is what job y_job of the
+// layer at y_parity made (add: false: nothing is added). meet: all blocks meet before y is read; meanwhile layer `next` is brought to
+// shared memory.
 template <bool small>
-__device__ __forceinline__ void stage_norm(const float* the_x, const float* norm, float* x_out, const uint32_t* inverse, uint32_t y_job, uint32_t y_parity, bool add,
-                                        bool meet, uint32_t next) {
+__device__ __forceinline__ void stage_norm(const float* the_x, const float* norm, float* x_out, const uint32_t* inverse, uint32_t y_job,
+                                           uint32_t y_parity, bool add, bool meet, uint32_t next) {
     const DecodeParams& p = shared().params;
     const uint32_t self = thread_here();
     const Place at;
@@ -140,7 +146,8 @@ __device__ __forceinline__ void stage_norm(const float* the_x, const float* norm
             unrolled<kHeld>([&](auto h) {
                 const uint32_t s = (owners[h] & 0xffff) + n;
                 part[h] = {0, 0, 0, 0};
-                if (s <= owners[h] >> 16) part[h] = load_coherent(reinterpret_cast<const float4*>(y.parts + s * 32 + 4 * (self + h * blockDim.x) % 16));
+                if (s <= owners[h] >> 16)
+                    part[h] = load_coherent(reinterpret_cast<const float4*>(y.parts + s * 32 + 4 * (self + h * blockDim.x) % 16));
             });
             unrolled<kHeld>([&](auto h) { held[h] = held[h] + part[h]; });
         }
@@ -196,7 +203,8 @@ __device__ __forceinline__ void stage_copy(const half* from, uint32_t cols, bool
         o = 0;
         to = 0xffffffffu;
         if (!gate_up || s == 0 || s >= gridDim.x) return;
-        const uint32_t border = share_begin(y.units.divisor, s, p.by_grid), tile = divide(border, by_per_tile), tile_begin = tile * y.per_tile;
+        const uint32_t border = share_begin(y.units.divisor, s, p.by_grid), tile = divide(border, by_per_tile),
+                       tile_begin = tile * y.per_tile;
         if (border >= y.units.divisor || border == tile_begin || share_begin(y.units.divisor, s - 1, p.by_grid) > tile_begin) return;
         const uint32_t i = tile * 8 + g;
         if (i >= p.intermediate) return;
@@ -233,7 +241,8 @@ __device__ __forceinline__ void stage_copy(const half* from, uint32_t cols, bool
         __syncthreads();
         unrolled<kBorders>([&](auto b) {
             if (at_input[b] == 0xffffffffu) return;
-            const float gate = y.add_parts(parts[b][0], parts[b][1], owners[b], rows[b]), up = y.add_parts(parts[b][2], parts[b][3], owners[b], rows[b] + 8);
+            const float gate = y.add_parts(parts[b][0], parts[b][1], owners[b], rows[b]),
+                        up = y.add_parts(parts[b][2], parts[b][3], owners[b], rows[b] + 8);
             input[at_input[b]] = to_half(silu(gate) * up);
         });
 #pragma unroll 1
@@ -258,7 +267,8 @@ __device__ __noinline__ void stage_gate_up_apart(uint32_t parity) {
     barrier_meet();
     const Rows gate(kJobGateUp, parity), up(kJobGateUp + 1, parity);
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x; i < p.intermediate; i += blockDim.x) input[input_slot(inverse ? inverse[i] : i)] = to_half(silu(gate.read(i)) * up.read(i));
+    for (uint32_t i = threadIdx.x; i < p.intermediate; i += blockDim.x)
+        input[input_slot(inverse ? inverse[i] : i)] = to_half(silu(gate.read(i)) * up.read(i));
     clear_input_tail(input, p.intermediate);
     __syncthreads();
     sum_input<small>(p.intermediate);

@@ -32,22 +32,27 @@ struct Input<false> {
     using Address = uint32_t;
     static __device__ __forceinline__ Address of(const void* p) { return shared_address(p); }
     template <uint32_t offset>
-    static __device__ __forceinline__ uint4 load(Address a) { return load_shared_16<offset>(a); }
+    static __device__ __forceinline__ uint4 load(Address a) {
+        return load_shared_16<offset>(a);
+    }
 };
 template <>
 struct Input<true> {
     using Address = const uint8_t*;
     static __device__ __forceinline__ Address of(const void* p) { return static_cast<const uint8_t*>(p); }
     template <uint32_t offset>
-    static __device__ __forceinline__ uint4 load(Address a) { return *reinterpret_cast<const uint4*>(a + offset); }
+    static __device__ __forceinline__ uint4 load(Address a) {
+        return *reinterpret_cast<const uint4*>(a + offset);
+    }
 };
 
-// ---- one unit ----------------------------------------------------------------------------------------------------------------------------
+// ---- one unit
+// ----------------------------------------------------------------------------------------------------------------------------
 
 struct UnitWords {
-    uint4 codes[4];       // Q4: of chunk i; F16: of step i
-    uint32_t scale[2];    // half2 of (row g, row g + 8), groups 2 t and 2 t + 1 of the unit
-    uint32_t zero[2];     // the bytes of their zero points, and more above them
+    uint4 codes[4];     // Q4: of chunk i; F16: of step i
+    uint32_t scale[2];  // half2 of (row g, row g + 8), groups 2 t and 2 t + 1 of the unit
+    uint32_t zero[2];   // the bytes of their zero points, and more above them
 };
 
 // 256 columns of 4-bit codes. The input of the unit's group j is column j of the tensor core's B (lanes g == j), so that sums of different
@@ -56,8 +61,8 @@ struct UnitWords {
 // exactly; the zero point comes off the sums: sum (c - z) x = sum c x - z sum x. sums: those of every 32 elements of the unit's input.
 // form: 0-3: groups of 1, 2, 4, 8 or more whole pairs of steps (32 columns); 4: any number.
 template <uint32_t form, bool asymmetric, bool small>
-__device__ __forceinline__ void multiply_q4(const UnitWords& w, typename Input<small>::Address input, typename Input<small>::Address zeros, uint32_t lane,
-                                            uint32_t first_pair, uint32_t magic, uint32_t zero_offset,
+__device__ __forceinline__ void multiply_q4(const UnitWords& w, typename Input<small>::Address input, typename Input<small>::Address zeros,
+                                            uint32_t lane, uint32_t first_pair, uint32_t magic, uint32_t zero_offset,
                                             typename Input<small>::Address sums, float& low, float& high) {
     const uint32_t g = lane / 4;
     const uint32_t first = form == 4 ? groups_before(first_pair, magic) : 0;
@@ -107,7 +112,8 @@ __device__ __forceinline__ void multiply_q4(const UnitWords& w, typename Input<s
 
 // 64 columns of halves; the input is column 0 of B.
 template <bool small>
-__device__ __forceinline__ void multiply_f16(const UnitWords& w, typename Input<small>::Address input, typename Input<small>::Address zeros, uint32_t lane, float& low, float& high) {
+__device__ __forceinline__ void multiply_f16(const UnitWords& w, typename Input<small>::Address input, typename Input<small>::Address zeros,
+                                             uint32_t lane, float& low, float& high) {
     float c[4] = {};
     const typename Input<small>::Address source = lane < 4 ? input : zeros;
     const uint4 x = Input<small>::template load<0>(source), y = Input<small>::template load<64>(source);
@@ -119,7 +125,8 @@ __device__ __forceinline__ void multiply_f16(const UnitWords& w, typename Input<
     high += c[2] + c[3];
 }
 
-// ---- what becomes of sums ----------------------------------------------------------------------------------------------------------------
+// ---- what becomes of sums
+// ----------------------------------------------------------------------------------------------------------------
 
 // Jobs by number: 0 to kDecodeJobs - 1 are those of the layer at `parity` in shared memory, kDecodeJobs is the head.
 __device__ __forceinline__ const DecodeJob& job_of(uint32_t job, uint32_t parity) {
@@ -127,7 +134,9 @@ __device__ __forceinline__ const DecodeJob& job_of(uint32_t job, uint32_t parity
 }
 __device__ __forceinline__ float* sums_of(uint32_t job) { return reinterpret_cast<float*>(workspace(shared().params.at_y[job])); }
 // Sums of tiles that blocks share: [sms][2][16].
-__device__ __forceinline__ float* parts_of(uint32_t job) { return reinterpret_cast<float*>(workspace(shared().params.at_parts)) + job * gridDim.x * 32; }
+__device__ __forceinline__ float* parts_of(uint32_t job) {
+    return reinterpret_cast<float*>(workspace(shared().params.at_parts)) + job * gridDim.x * 32;
+}
 
 __device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
 
@@ -164,7 +173,8 @@ __device__ __noinline__ void finish_tile(uint32_t job, uint32_t parity, uint32_t
     }
 }
 
-// ---- a matrix ----------------------------------------------------------------------------------------------------------------------------
+// ---- a matrix
+// ----------------------------------------------------------------------------------------------------------------------------
 
 // The oldest slot of the ring into registers. first, groups: of the unit's groups.
 template <uint32_t kind>
@@ -196,7 +206,8 @@ __device__ __noinline__ void run_units(uint32_t job, uint32_t parity) {
     const uint32_t per_tile = j.per_tile, magic = j.magic, pairs = (j.matrix.cols + 31) / 32, zero_offset = j.matrix.zero_offset;
     constexpr bool dense = kind == kKindF16;
     constexpr uint32_t unit_input = dense ? 128 : 512;  // bytes
-    const typename Input<small>::Address input = Input<small>::of(staged_input<small>()) + at.lane % 4 * 16, zeros = Input<small>::of(staged_zeros<small>()),
+    const typename Input<small>::Address input = Input<small>::of(staged_input<small>()) + at.lane % 4 * 16,
+                                         zeros = Input<small>::of(staged_zeros<small>()),
                                          sums = Input<small>::of(staged_input<small>()) + shared().params.at_sums;
 
     uint32_t tile = share.tile, k = share.k;
@@ -208,7 +219,8 @@ __device__ __noinline__ void run_units(uint32_t job, uint32_t parity) {
 #pragma unroll 1
         for (; unit < segment_end; unit++, k++) {
             UnitWords w;
-            const uint32_t first = dense ? 0 : groups_before(8 * k, magic), groups = dense ? 0 : groups_before(min(8 * k + 8, pairs) - 1, magic) + 1 - first;
+            const uint32_t first = dense ? 0 : groups_before(8 * k, magic),
+                           groups = dense ? 0 : groups_before(min(8 * k + 8, pairs) - 1, magic) + 1 - first;
             stream.wait();
             load_unit<kind>(stream, at.lane, first, groups, w);
             __syncwarp();
@@ -217,8 +229,8 @@ __device__ __noinline__ void run_units(uint32_t job, uint32_t parity) {
             if constexpr (dense) {
                 multiply_f16<small>(w, input + k * unit_input, zeros, at.lane, low, high);
             } else {
-                multiply_q4<(kind - kKindQ4) / 2, (kind - kKindQ4) % 2 == 1, small>(w, input + k * unit_input, zeros, at.lane, 8 * k, magic, zero_offset, sums + k * 32, low,
-                                                                                             high);
+                multiply_q4<(kind - kKindQ4) / 2, (kind - kKindQ4) % 2 == 1, small>(w, input + k * unit_input, zeros, at.lane, 8 * k, magic,
+                                                                                    zero_offset, sums + k * 32, low, high);
             }
         }
         low += __shfl_xor_sync(0xffffffffu, low, 1);
@@ -280,16 +292,22 @@ __device__ __forceinline__ void add_shares(uint32_t job, uint32_t parity) {
 template <bool small>
 __device__ __noinline__ void run_job(uint32_t job, uint32_t parity) {
     switch (job_of(job, parity).kind) {
-#define PITH_FORM(form)                                                                             \
-    case kKindQ4 + 2 * form: run_units<small, kKindQ4 + 2 * form>(job, parity); break;              \
-    case kKindQ4 + 2 * form + 1: run_units<small, kKindQ4 + 2 * form + 1>(job, parity); break
+#define PITH_FORM(form)                                        \
+    case kKindQ4 + 2 * form:                                   \
+        run_units<small, kKindQ4 + 2 * form>(job, parity);     \
+        break;                                                 \
+    case kKindQ4 + 2 * form + 1:                               \
+        run_units<small, kKindQ4 + 2 * form + 1>(job, parity); \
+        break
         PITH_FORM(0);
         PITH_FORM(1);
         PITH_FORM(2);
         PITH_FORM(3);
         PITH_FORM(4);
 #undef PITH_FORM
-        default: run_units<small, kKindF16>(job, parity); break;
+        default:
+            run_units<small, kKindF16>(job, parity);
+            break;
     }
     trace();
     __syncthreads();
@@ -297,7 +315,8 @@ __device__ __noinline__ void run_job(uint32_t job, uint32_t parity) {
     trace();
 }
 
-// ---- reading results ---------------------------------------------------------------------------------------------------------------------
+// ---- reading results
+// ---------------------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ float4 operator+(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
 
@@ -308,7 +327,8 @@ struct Rows {
     uint32_t per_tile, sms;
     Divisor units;
 
-    __device__ __forceinline__ Rows(uint32_t job, uint32_t parity) : rows(job < kDecodeJobs ? sums_of(job) : nullptr), parts(parts_of(job)), sms(gridDim.x) {
+    __device__ __forceinline__ Rows(uint32_t job, uint32_t parity)
+        : rows(job < kDecodeJobs ? sums_of(job) : nullptr), parts(parts_of(job)), sms(gridDim.x) {
         const DecodeJob& j = job_of(job, parity);
         per_tile = j.per_tile;
         units = j.by_units;
@@ -324,7 +344,9 @@ struct Rows {
         return (owners & 0xffff) == owners >> 16 ? rows + row : parts + ((owners & 0xffff) * 2 + 1) * 16 + row % 16;
     }
     // The second part, or anything readable if there is none.
-    __device__ __forceinline__ const float* second_part(uint32_t owners, uint32_t row) const { return parts + (owners >> 16) * 2 * 16 + row % 16; }
+    __device__ __forceinline__ const float* second_part(uint32_t owners, uint32_t row) const {
+        return parts + (owners >> 16) * 2 * 16 + row % 16;
+    }
     // first + second + the other parts, if there are any.
     template <typename T>
     __device__ __forceinline__ T add_parts(T first, T second, uint32_t owners, uint32_t row) const {
@@ -336,17 +358,18 @@ struct Rows {
     template <typename T>
     __device__ __forceinline__ T add_many(T v, uint32_t owners, uint32_t row) const {
 #pragma unroll 1
-        for (uint32_t s = (owners & 0xffff) + 1; s <= owners >> 16; s++) v = v + load_coherent(reinterpret_cast<const T*>(parts + s * 2 * 16 + row % 16));
+        for (uint32_t s = (owners & 0xffff) + 1; s <= owners >> 16; s++)
+            v = v + load_coherent(reinterpret_cast<const T*>(parts + s * 2 * 16 + row % 16));
         return v;
     }
     // A value or four neighbours.
     template <typename T>
     __device__ __forceinline__ T read_as(uint32_t owners, uint32_t row) const {
-        const T first = load_coherent(reinterpret_cast<const T*>(first_part(owners, row))), second = load_coherent(reinterpret_cast<const T*>(second_part(owners, row)));
+        const T first = load_coherent(reinterpret_cast<const T*>(first_part(owners, row))),
+                second = load_coherent(reinterpret_cast<const T*>(second_part(owners, row)));
         return add_parts(first, second, owners, row);
     }
     __device__ __forceinline__ float read(uint32_t row) const { return read_as<float>(owners(row / 16), row); }
 };
-
 
 }  // namespace pith::cuda

@@ -45,7 +45,9 @@ __device__ __forceinline__ uint32_t share_begin(uint32_t units, uint32_t sm, con
     return divide(sm * units + sms.divisor - 1, sms);
 }
 // The block that a unit belongs to.
-__device__ __forceinline__ uint32_t owner_of(uint32_t unit, const Divisor& units, uint32_t sms) { return divide(unit * min(units.divisor, sms), units); }
+__device__ __forceinline__ uint32_t owner_of(uint32_t unit, const Divisor& units, uint32_t sms) {
+    return divide(unit * min(units.divisor, sms), units);
+}
 // Of n units of a block, where the share of a warp begins.
 __device__ __forceinline__ uint32_t warp_begin(uint32_t n, uint32_t warp, const Divisor& warps) { return divide(n * warp, warps); }
 
@@ -57,7 +59,7 @@ struct KvCut {
     uint32_t first;     // first position that is seen
     uint32_t per_head;  // units
     uint32_t units;
-    uint32_t blocks;    // that share them all, if heads are shared
+    uint32_t blocks;      // that share them all, if heads are shared
     uint32_t begin, end;  // of this SM
 
     __device__ __forceinline__ KvCut(const Place& at, uint32_t window) {
@@ -78,11 +80,11 @@ struct KvCut {
     }
     __device__ __forceinline__ uint32_t owner(uint32_t unit) const { return unit * blocks / units; }
 
-   private:
+private:
     __device__ __forceinline__ uint32_t border(uint32_t sm) const { return sm >= blocks ? units : (sm * units + blocks - 1) / blocks; }
 };
 
-// What part of a job is this warp's. `job`: its number, kDecodeJobs for the head.
+// Finds what part of a job is a warp's.
 __device__ __noinline__ void find_share(const DecodeJob& j, DecodeShare& to, uint32_t warp) {
     const DecodeParams& p = shared().params;
     DecodeShare s;
@@ -95,6 +97,7 @@ __device__ __noinline__ void find_share(const DecodeJob& j, DecodeShare& to, uin
     s.data = (static_cast<uint64_t>(s.tile) * j.matrix.chunks * (j.matrix.type == WeightType::F16 ? 4 : 1) + s.k * 4) * 512;
     to = s;
 }
+// The same of job number `job` (kDecodeJobs: the head), from the table where there is one.
 __device__ __forceinline__ DecodeShare share_of(const DecodeJob& j, uint32_t job, uint32_t warp) {
     if (shared().params.alike || job == kDecodeJobs) return shared().shares[job][warp];
     DecodeShare s;
@@ -105,21 +108,21 @@ __device__ __forceinline__ DecodeShare share_of(const DecodeJob& j, uint32_t job
 // Where a warp is in its stream: of the slots of its ring, and of the units that are to fill them. The same in all lanes; kept in shared
 // memory between phases.
 struct StreamState {
-    uint32_t put, get, parity;                  // addresses of the next slot to fill and to use; the barrier's parity of the latter
-    uint32_t layer, step;                       // what is being read
-    uint32_t unit, end;                         // of this step (of a head, for the cache)
+    uint32_t put, get, parity;  // addresses of the next slot to fill and to use; the barrier's parity of the latter
+    uint32_t layer, step;       // what is being read
+    uint32_t unit, end;         // of this step (of a head, for the cache)
     uint32_t tile, k, per_tile, chunks, groups, magic, pairs;
     uint32_t dense, values_next;
     uint32_t kv_at, kv_end, kv_per_head, kv_first, kv_head_unit;
     uint32_t reserved;
-    const uint8_t* data;                        // where the next unit begins; keys
-    const uint8_t* scales;                      // values
+    const uint8_t* data;    // where the next unit begins; keys
+    const uint8_t* scales;  // values
     const uint8_t* zeros;
 };
 static_assert(sizeof(StreamState) <= sizeof(DecodeShared::streams[0]));
 
 class Stream {
-   public:
+public:
     StreamState s;
 
     __device__ __forceinline__ Stream() {
@@ -194,7 +197,7 @@ class Stream {
         filled();
     }
 
-   private:
+private:
     static constexpr uint32_t kKvStep = 3, kSteps = kDecodeJobs + 1;  // a layer's steps: q, k, v, cache, o, gate, up, down
 
     Place at;
@@ -210,27 +213,56 @@ class Stream {
     }
     static __device__ __forceinline__ void wait_groups(uint32_t pending) {
         switch (pending) {
-            case 0: cp_async_wait<0>(); break;
-            case 1: cp_async_wait<1>(); break;
-            case 2: cp_async_wait<2>(); break;
-            case 3: cp_async_wait<3>(); break;
-            case 4: cp_async_wait<4>(); break;
-            case 5: cp_async_wait<5>(); break;
-            case 6: cp_async_wait<6>(); break;
-            case 7: cp_async_wait<7>(); break;
-            case 8: cp_async_wait<8>(); break;
-            case 9: cp_async_wait<9>(); break;
-            case 10: cp_async_wait<10>(); break;
-            case 11: cp_async_wait<11>(); break;
-            case 12: cp_async_wait<12>(); break;
-            default: cp_async_wait<13>(); break;
+            case 0:
+                cp_async_wait<0>();
+                break;
+            case 1:
+                cp_async_wait<1>();
+                break;
+            case 2:
+                cp_async_wait<2>();
+                break;
+            case 3:
+                cp_async_wait<3>();
+                break;
+            case 4:
+                cp_async_wait<4>();
+                break;
+            case 5:
+                cp_async_wait<5>();
+                break;
+            case 6:
+                cp_async_wait<6>();
+                break;
+            case 7:
+                cp_async_wait<7>();
+                break;
+            case 8:
+                cp_async_wait<8>();
+                break;
+            case 9:
+                cp_async_wait<9>();
+                break;
+            case 10:
+                cp_async_wait<10>();
+                break;
+            case 11:
+                cp_async_wait<11>();
+                break;
+            case 12:
+                cp_async_wait<12>();
+                break;
+            default:
+                cp_async_wait<13>();
+                break;
         }
         __syncwarp();
     }
 
     __device__ __forceinline__ void issue_matrix() {
         const uint32_t n = s.dense ? 4 : min(4u, s.chunks - 4 * s.k);
-        const uint32_t first = groups_before(8 * s.k, s.magic), last = groups_before(min(8 * s.k + 8, s.pairs) - 1, s.magic), many = last + 1 - first;
+        const uint32_t first = groups_before(8 * s.k, s.magic), last = groups_before(min(8 * s.k + 8, s.pairs) - 1, s.magic),
+                       many = last + 1 - first;
         const uint8_t* scale = s.scales + (static_cast<uint64_t>(s.tile) * s.groups + first) * 32;
         if constexpr (kHasBulkCopy) {
             if (elect_lane()) {
@@ -239,7 +271,8 @@ class Stream {
                 bulk_copy(s.put, s.data, n * 512, barrier, policy);
                 if (!s.dense) bulk_copy(s.put + 2048, scale, many * 32, barrier, policy);
                 if (words)
-                    bulk_copy(s.put + zero_at, s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32, words * 32, barrier, policy);
+                    bulk_copy(s.put + zero_at, s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32,
+                              words * 32, barrier, policy);
             }
         } else {
 #pragma unroll
@@ -248,7 +281,8 @@ class Stream {
             if (!s.dense && at.lane < many * 2) cp_async_16(s.put + 2048 + at.lane * 16, scale + at.lane * 16, policy);
             if (!s.dense && s.zeros && at.lane >= 16 && at.lane - 16 < (last / 4 - first / 4 + 1) * 2)
                 cp_async_16(s.put + zero_at + (at.lane - 16) * 16,
-                            s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32 + (at.lane - 16) * 16, policy);
+                            s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32 + (at.lane - 16) * 16,
+                            policy);
         }
         s.data += n * 512;
         s.unit++;
@@ -304,13 +338,18 @@ class Stream {
                     s.kv_first = 0;
                 }
                 if (s.kv_per_head == 1) s.kv_at = s.kv_end;  // nothing is in the cache
-            } else if (begin_job(head ? p.head : of_layer().jobs[s.step < kKvStep ? s.step : s.step - 1], head ? kDecodeJobs : s.step < kKvStep ? s.step : s.step - 1)) {
+            } else if (begin_job(head ? p.head : of_layer().jobs[s.step < kKvStep ? s.step : s.step - 1], head ? kDecodeJobs
+                                                                                                          : s.step < kKvStep
+                                                                                                              ? s.step
+                                                                                                              : s.step - 1)) {
                 return;
             }
         }
     }
 
-    __device__ __forceinline__ const DecodeLayer& of_layer() const { return s.layer < shared().resident ? shared().layers[s.layer & 1] : shared().params.layers[s.layer]; }
+    __device__ __forceinline__ const DecodeLayer& of_layer() const {
+        return s.layer < shared().resident ? shared().layers[s.layer & 1] : shared().params.layers[s.layer];
+    }
 
     __device__ __forceinline__ bool begin_job(const DecodeJob& j, uint32_t job) {
         const Matrix& m = j.matrix;

@@ -16,8 +16,9 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) { return stati
 
 __device__ __forceinline__ uint32_t lane_id() { return threadIdx.x & 31; }
 
-// ---- asynchronous copies to shared memory ------------------------------------------------------------------------------------------------
-// Without cp.async the copy is made at once, and commit and wait do nothing.
+// ---- asynchronous copies to shared memory
+// ------------------------------------------------------------------------------------------------ Without cp.async the copy is made at
+// once, and commit and wait do nothing.
 
 // An L2 policy for data that is read once (weights): it leaves before anything else does.
 __device__ __forceinline__ uint64_t evict_first_policy() {
@@ -74,8 +75,9 @@ __device__ __forceinline__ void cp_async_wait() {
 #endif
 }
 
-// ---- bulk copies (sm_90 and newer) -------------------------------------------------------------------------------------------------------
-// One thread copies many bytes; a barrier in shared memory counts them as they arrive. Elsewhere these are never called.
+// ---- bulk copies (sm_90 and newer)
+// ------------------------------------------------------------------------------------------------------- One thread copies many bytes; a
+// barrier in shared memory counts them as they arrive. Elsewhere these are never called.
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 inline constexpr bool kHasBulkCopy = true;
@@ -114,15 +116,16 @@ __device__ __forceinline__ void expect_bulk(uint32_t barrier, uint32_t bytes) {
 // bytes: a multiple of 16, as both addresses are.
 __device__ __forceinline__ void bulk_copy(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared), "l"(global), "r"(bytes), "r"(barrier)
-        : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared), "l"(global),
+                 "r"(bytes), "r"(barrier)
+                 : "memory");
 #endif
 }
 __device__ __forceinline__ void bulk_copy(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier, uint64_t policy) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(shared), "l"(global),
-        "r"(bytes), "r"(barrier), "l"(policy)
-        : "memory");
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(shared),
+                 "l"(global), "r"(bytes), "r"(barrier), "l"(policy)
+                 : "memory");
 #endif
 }
 // Until the phase of that parity has ended.
@@ -134,12 +137,14 @@ __device__ __forceinline__ void wait_bulk(uint32_t barrier, uint32_t parity) {
         "again:\n"
         "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
         "@!done bra again;\n"
-        "}" ::"r"(barrier), "r"(parity)
+        "}" ::"r"(barrier),
+        "r"(parity)
         : "memory");
 #endif
 }
 
-// ---- tensor cores ------------------------------------------------------------------------------------------------------------------------
+// ---- tensor cores
+// ------------------------------------------------------------------------------------------------------------------------
 
 // c += a b; a is 16x16 (row major fragments, as in layout.h), b 16x8: b0 holds rows 2 t, 2 t + 1 of column g, b1 rows 2 t + 8, 2 t + 9.
 __device__ __forceinline__ void mma_m16n8k16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
@@ -160,16 +165,25 @@ __device__ __forceinline__ void mma_m16n8k16(float (&c)[4], uint32_t a0, uint32_
 
 // Four 8x8 matrices of halves; lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t shared) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared));
 }
 __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t shared) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared));
 }
 
-// ---- numbers -----------------------------------------------------------------------------------------------------------------------------
+// ---- numbers
+// -----------------------------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ half2 as_half2(uint32_t bits) { return __halves2half2(__ushort_as_half(bits & 0xffff), __ushort_as_half(bits >> 16)); }
-__device__ __forceinline__ uint32_t as_bits(half2 v) { return static_cast<uint32_t>(__half_as_ushort(__low2half(v))) | static_cast<uint32_t>(__half_as_ushort(__high2half(v))) << 16; }
+__device__ __forceinline__ half2 as_half2(uint32_t bits) {
+    return __halves2half2(__ushort_as_half(bits & 0xffff), __ushort_as_half(bits >> 16));
+}
+__device__ __forceinline__ uint32_t as_bits(half2 v) {
+    return static_cast<uint32_t>(__half_as_ushort(__low2half(v))) | static_cast<uint32_t>(__half_as_ushort(__high2half(v))) << 16;
+}
 
 // Saturated to the largest finite half; NaN stays NaN.
 __device__ __forceinline__ half to_half(float v) {
@@ -219,13 +233,17 @@ __device__ __forceinline__ void decode_q4(uint32_t word, uint32_t low, uint32_t 
     a[3] = half2_fma(and_or<0x00f000f0, 0x64006400>(next), kSixteenth, high);
 }
 
-// ---- memory ------------------------------------------------------------------------------------------------------------------------------
+// ---- memory
+// ------------------------------------------------------------------------------------------------------------------------------
 
 // From shared + offset, which is part of the instruction.
 template <uint32_t offset = 0>
 __device__ __forceinline__ uint4 load_shared_16(uint32_t shared) {
     uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4+%5];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(shared), "n"(offset) : "memory");
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4+%5];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(shared), "n"(offset)
+                 : "memory");
     return v;
 }
 template <uint32_t offset = 0>
@@ -263,7 +281,8 @@ __device__ __forceinline__ uint32_t add_acquire_release(uint32_t* p, uint32_t v)
     return r;
 }
 
-// ---- programmatic dependent launch (sm_90; elsewhere kernels follow each other as ever) ---------------------------------------------------
+// ---- programmatic dependent launch (sm_90; elsewhere kernels follow each other as ever)
+// ---------------------------------------------------
 
 __device__ __forceinline__ void griddep_wait() {
 #if __CUDA_ARCH__ >= 900
@@ -276,7 +295,8 @@ __device__ __forceinline__ void griddep_launch() {
 #endif
 }
 
-// ---- loops -------------------------------------------------------------------------------------------------------------------------------
+// ---- loops
+// -------------------------------------------------------------------------------------------------------------------------------
 
 template <uint32_t i>
 struct Index {
@@ -292,7 +312,8 @@ __device__ __forceinline__ void unrolled(F&& f) {
     }
 }
 
-// ---- warps -------------------------------------------------------------------------------------------------------------------------------
+// ---- warps
+// -------------------------------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ float warp_sum(float v) {
 #pragma unroll

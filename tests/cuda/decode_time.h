@@ -18,7 +18,10 @@ __global__ void __launch_bounds__(512) read_all(const uint4* p, size_t n, uint32
     for (size_t i = threadIdx.x; i + 7 * blockDim.x < per_block; i += 8 * blockDim.x) {
         uint4 v[8];
 #pragma unroll
-        for (int j = 0; j < 8; j++) asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v[j].x), "=r"(v[j].y), "=r"(v[j].z), "=r"(v[j].w) : "l"(from + i + j * blockDim.x));
+        for (int j = 0; j < 8; j++)
+            asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                         : "=r"(v[j].x), "=r"(v[j].y), "=r"(v[j].z), "=r"(v[j].w)
+                         : "l"(from + i + j * blockDim.x));
 #pragma unroll
         for (int j = 0; j < 8; j++) sum.x ^= v[j].x, sum.y ^= v[j].y, sum.z ^= v[j].z, sum.w ^= v[j].w;
     }
@@ -101,7 +104,8 @@ static DecodeJob timed_matrix(uint32_t tiles, uint32_t cols, const TimedShape& s
         *bytes += n;
     } else {
         m.group = s.group, m.groups = (cols + s.group - 1) / s.group;
-        const size_t n = size_t{tiles} * m.chunks * kQ4ChunkBytes, scales = size_t{tiles} * m.groups * 32, zeros = size_t{tiles} * ((m.groups + 3) / 4) * 32;
+        const size_t n = size_t{tiles} * m.chunks * kQ4ChunkBytes, scales = size_t{tiles} * m.groups * 32,
+                     zeros = size_t{tiles} * ((m.groups + 3) / 4) * 32;
         m.data = static_cast<uint8_t*>(device_words(n, rng()));
         m.scales = static_cast<uint32_t*>(device_words(scales, 0x14001400, true));
         *bytes += n + scales;
@@ -169,7 +173,9 @@ static double timed_us(TimedModel& m, DecodeParams p, uint32_t layers, uint32_t 
 #ifdef PITH_TRACE
 // Mean microseconds between the marks of a layer, over blocks and layers.
 static void print_trace(uint32_t layers, uint32_t blocks) {
-    static const char* const names[] = {"S qkv", "units", "add", "arrive", "wait", "attend", "arrive", "wait", "copy", "units", "add", "arrive", "wait", "S gate", "units", "add", "arrive", "wait", "copy", "units", "add", "arrive", "wait"};
+    static const char* const names[] = {"S qkv",  "units", "add",  "arrive", "wait", "attend", "arrive", "wait",
+                                        "copy",   "units", "add",  "arrive", "wait", "S gate", "units",  "add",
+                                        "arrive", "wait",  "copy", "units",  "add",  "arrive", "wait"};
     constexpr uint32_t kMarks = 23, kFirst = 2;  // before the first layer: arrive, wait
     std::vector<long long> t(256 * 2048);
     CHECK(cudaMemcpyFromSymbol(t.data(), pith_trace, t.size() * 8));
@@ -179,7 +185,8 @@ static void print_trace(uint32_t layers, uint32_t blocks) {
     for (uint32_t m = 0; m < kMarks; m++) {
         double sum = 0, n = 0;
         for (uint32_t b = 0; b < blocks; b++)
-            for (uint32_t l = 4; l + 1 < layers && kFirst + l * kMarks + m < 2048; l++) sum += t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1], n++;
+            for (uint32_t l = 4; l + 1 < layers && kFirst + l * kMarks + m < 2048; l++)
+                sum += t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1], n++;
         std::printf(" %s %.2f", names[m], sum / n / khz * 1e3);
     }
     std::printf("\n");
@@ -204,18 +211,22 @@ static int time_models(int argc, char** argv) {
         if (!wanted) continue;
         auto m = timed_model(s);
         CHECK(cudaDeviceSynchronize());
-        const Variant variants[] = {{"normal", false, 0, 0, 512}, {"normal", false, 0, 0, 384}, {"normal", false, 0, 0, 256}, {"99 KB", false, 0, 99 * 1024, 512}, {"small", true, 0, 48 * 1024, 512}, {"small", true, 0, 48 * 1024, 256}};
+        const Variant variants[] = {{"normal", false, 0, 0, 512},       {"normal", false, 0, 0, 384},
+                                    {"normal", false, 0, 0, 256},       {"99 KB", false, 0, 99 * 1024, 512},
+                                    {"small", true, 0, 48 * 1024, 512}, {"small", true, 0, 48 * 1024, 256}};
         for (const Variant& v : variants) {
-            if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared - kSpare, v.threads, v.small)) continue;
+            if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared - kSpare, v.threads, v.small))
+                continue;
             if (std::getenv("ONLY") && std::strcmp(std::getenv("ONLY"), v.name)) continue;
             if (std::getenv("THREADS") && std::atoi(std::getenv("THREADS")) != static_cast<int>(v.threads)) continue;
             m->p.workspace = static_cast<uint8_t*>(device_words(m->p.workspace_bytes, 0, true));
             for (uint32_t position : {0u, 1920u}) {
                 const double many = timed_us(*m, m->p, s.layers, position), one = timed_us(*m, m->p, 1, position);
-                const double kv = 4.0 * position * s.kv_heads * s.head_dim, layer = m->layer_bytes + kv, bytes = layer * s.layers + m->head_bytes;
+                const double kv = 4.0 * position * s.kv_heads * s.head_dim, layer = m->layer_bytes + kv,
+                             bytes = layer * s.layers + m->head_bytes;
                 const double per = (many - one) / (s.layers - 1);
-                std::printf("%-9s %4u %-13s %4u %4u %10.1f %6.0f %5.3f %8.2f %7.2f\n", s.name, position, v.name, v.threads, m->p.slots, many, bytes / many * 1e-3,
-                            bytes / many * 1e-3 / peak, per, per - layer / peak * 1e-3);
+                std::printf("%-9s %4u %-13s %4u %4u %10.1f %6.0f %5.3f %8.2f %7.2f\n", s.name, position, v.name, v.threads, m->p.slots,
+                            many, bytes / many * 1e-3, bytes / many * 1e-3 / peak, per, per - layer / peak * 1e-3);
 #ifdef PITH_TRACE
                 timed_us(*m, m->p, s.layers, position);
                 print_trace(s.layers, m->p.grid);
