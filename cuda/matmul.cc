@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "base/check.h"
-#include "kernels/matmul.h"
+#include "kernels/matmul_wide.h"
 #include "session.h"
 
 namespace pith::cuda {
@@ -23,7 +23,31 @@ pith_status enqueue_few(Session& s, MatmulParams& p, const FewShape& shape, pith
     return session_launch(s, name, {shape.grid, 1, kFewThreads, shape.shared}, &p, error);
 }
 
+pith_status enqueue_wide(Session& s, const MatmulParams& base, pith_error* error) {
+    const Driver& d = s.device.driver();
+    WideMatmulParams p{};
+    p.base = base;
+    const WideMatmulShape shape = wide_matmul_shape(p, s.device.facts().multiprocessors);
+    const WideMatmulMap m = wide_matmul_map(base, shape);
+    const cuuint64_t dims[] = {m.dims[0], m.dims[1]}, strides[] = {m.stride};
+    const cuuint32_t box[] = {m.box[0], m.box[1]}, steps[] = {1, 1};
+    const CUresult made = d.TensorMapEncodeTiled(reinterpret_cast<CUtensorMap*>(&p.x), CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
+                                                 const_cast<uint16_t*>(base.x), dims, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                                 CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    PITH_TRY(check(d, made, "describing a prompt", error));
+    char name[48];
+    snprintf(name, sizeof name, "pith_matmul_wide_%u", shape.tokens);
+    return session_launch(s, name, {shape.grid, 1, shape.threads, shape.shared}, &p, error);
+}
+
 }  // namespace
+
+bool has_wide_matmul(const Device& device, bool small) {
+    const DeviceFacts& f = device.facts();
+    return f.capability == 90 && f.multiprocessors >= kWideCluster && f.shared_block >= kWideMatmulShared && !small &&
+           device.driver().TensorMapEncodeTiled && device.has_kernel("pith_matmul_wide_256");
+}
 
 MatmulBytes matmul_bytes(const Device& device, const Matrix& matrix, uint32_t tokens, bool small) {
     MatmulBytes most{};
@@ -51,6 +75,7 @@ pith_status enqueue_product(Session& s, const Product& product, pith_error* erro
         const FewShape few = few_shape(p.matrix, p.tokens, s.device.facts().multiprocessors, shared_limit(s.device, s.small));
         if (few.stages >= 2) return enqueue_few(s, p, few, error);
     }
+    if (s.wide_matmul && wide_matmul_serves(p)) return enqueue_wide(s, p, error);
     LaunchShape shape{0, 0, kMatmulThreads, 0};
     matmul_grid(p, &shape.grid_x, &shape.grid_y);
     return session_launch(s, p.matrix.type == WeightType::Q4 ? "pith_matmul_q4" : "pith_matmul_f16", shape, &p, error);

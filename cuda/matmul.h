@@ -30,6 +30,8 @@ struct MatmulBytes {
     uint64_t counters, parts;
 };
 MatmulBytes matmul_bytes(const Device& device, const Matrix& matrix, uint32_t tokens, bool small);
+// Whether this GPU has the kernel for many tokens.
+bool has_wide_matmul(const Device& device, bool small);
 pith_status enqueue_product(Session& s, const Product& product, pith_error* error);
 
 }  // namespace pith::cuda

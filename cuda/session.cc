@@ -267,6 +267,7 @@ pith_status make(Session& s, pith_error* error) {
     lay_out_pinned(s, host);
     memset(pinned, 0, sizeof(Pinned));
     PITH_TRY(fill(s, error));
+    s.wide_matmul = has_wide_matmul(s.device, s.small);
     return make_maps(s, error);
 }
 

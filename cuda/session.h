@@ -93,6 +93,7 @@ struct Session {
     bool decodes = false;           // the single-token kernel runs this model
     TensorMap key_map{}, value_map{};
     bool wide = false;              // the maps are made
+    bool wide_matmul = false;       // products with many tokens have a kernel of their own
 
     NamedKernel kernels[64] = {};   // found so far
     uint32_t kernel_count = 0;

@@ -1,0 +1,398 @@
+// Products of a packed 4-bit matrix with many tokens on sm_90a: wgmma with the weights from registers, tokens by TMA. In a block one
+// warpgroup fetches tokens into a ring that two others read; those decode the weights of the next chunk while this one's are multiplied.
+#include "matmul.cuh"
+#include "matmul_wide.h"
+
+namespace pith::cuda {
+namespace {
+
+constexpr uint32_t kConsumers = 256, kConsumerWarps = kConsumers / 32, kBlockRows = kWideTiles * kTileRows;
+constexpr uint32_t kRowPitch = kBlockRows + 4;  // floats of a token's results in shared memory: no bank is met twice
+
+// ---- barriers and copies ----------------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ void wide_barrier_init(uint32_t barrier, uint32_t count) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+// At the same place in block `rank` of the cluster. What it tells of are reads, so that it needs no fence for the whole GPU's memory, which
+// would wait for the weights under way.
+__device__ __forceinline__ void wide_barrier_arrive(uint32_t barrier, uint32_t rank) {
+    asm volatile(
+        "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(barrier),
+        "r"(rank)
+        : "memory");
+}
+__device__ __forceinline__ void wide_barrier_wait(uint32_t barrier, uint32_t parity) {
+    asm volatile("{ .reg .pred p; again: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @!p bra again; }" ::"r"(barrier), "r"(parity)
+                 : "memory");
+}
+// The map's box at (column, row), to the same place in every block of the cluster.
+__device__ __forceinline__ void fetch_box(uint32_t shared, const TensorMap* map, uint32_t column, uint32_t row, uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::
+            "r"(shared),
+        "l"(map), "r"(column), "r"(row), "r"(barrier), "h"(static_cast<uint16_t>((1 << kWideCluster) - 1))
+        : "memory");
+}
+__device__ __forceinline__ uint32_t cluster_rank() {
+    uint32_t rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
+__device__ __forceinline__ void consumers_sync() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
+
+// ---- wgmma ------------------------------------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ void product_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void product_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int pending>
+__device__ __forceinline__ void product_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+// Sums stay where they are while a product runs.
+template <uint32_t kColumns>
+__device__ __forceinline__ void keep(float (&d)[kColumns][4]) {
+#pragma unroll
+    for (uint32_t n = 0; n < kColumns; n++) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) asm volatile("" : "+f"(d[n][i]));
+    }
+}
+// Tokens of 64 halves (128 bytes, swizzled), eight tokens each 1024 bytes.
+__device__ __forceinline__ uint64_t token_descriptor(uint32_t shared) {
+    return static_cast<uint64_t>(shared >> 4 & 0x3fff) | uint64_t{1} << 16 | static_cast<uint64_t>(1024 >> 4) << 32 | uint64_t{1} << 62;
+}
+
+// clang-format off
+#define PITH_SUMS(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+// d += a b: 64 rows of weights in a warpgroup's registers, 16 columns of the tokens at b.
+__device__ __forceinline__ void wgmma(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+        "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
+        : PITH_SUMS(0), PITH_SUMS(1), PITH_SUMS(2), PITH_SUMS(3), PITH_SUMS(4), PITH_SUMS(5), PITH_SUMS(6), PITH_SUMS(7),
+          PITH_SUMS(8), PITH_SUMS(9), PITH_SUMS(10), PITH_SUMS(11), PITH_SUMS(12), PITH_SUMS(13), PITH_SUMS(14), PITH_SUMS(15)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+__device__ __forceinline__ void wgmma(float (&d)[24][4], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n192k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+        "}, {%96, %97, %98, %99}, %100, 1, 1, 1, 0;"
+        : PITH_SUMS(0), PITH_SUMS(1), PITH_SUMS(2), PITH_SUMS(3), PITH_SUMS(4), PITH_SUMS(5), PITH_SUMS(6), PITH_SUMS(7),
+          PITH_SUMS(8), PITH_SUMS(9), PITH_SUMS(10), PITH_SUMS(11), PITH_SUMS(12), PITH_SUMS(13), PITH_SUMS(14), PITH_SUMS(15),
+          PITH_SUMS(16), PITH_SUMS(17), PITH_SUMS(18), PITH_SUMS(19), PITH_SUMS(20), PITH_SUMS(21), PITH_SUMS(22), PITH_SUMS(23)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+__device__ __forceinline__ void wgmma(float (&d)[32][4], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+        "}, {%128, %129, %130, %131}, %132, 1, 1, 1, 0;"
+        : PITH_SUMS(0), PITH_SUMS(1), PITH_SUMS(2), PITH_SUMS(3), PITH_SUMS(4), PITH_SUMS(5), PITH_SUMS(6), PITH_SUMS(7),
+          PITH_SUMS(8), PITH_SUMS(9), PITH_SUMS(10), PITH_SUMS(11), PITH_SUMS(12), PITH_SUMS(13), PITH_SUMS(14), PITH_SUMS(15),
+          PITH_SUMS(16), PITH_SUMS(17), PITH_SUMS(18), PITH_SUMS(19), PITH_SUMS(20), PITH_SUMS(21), PITH_SUMS(22), PITH_SUMS(23),
+          PITH_SUMS(24), PITH_SUMS(25), PITH_SUMS(26), PITH_SUMS(27), PITH_SUMS(28), PITH_SUMS(29), PITH_SUMS(30), PITH_SUMS(31)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+#undef PITH_SUMS
+// clang-format on
+
+// ---- weights ----------------------------------------------------------------------------------------------------------------------------
+
+// A row tile's chunks, one after the other.
+struct WideWeights {
+    const uint4* codes;      // this lane's of the next chunk
+    const uint32_t* scales;  // of the next chunk's group
+    const uint32_t* zeros;   // of the tile; NULL: all are 8
+    uint32_t left, group;    // chunks left of the group; its number
+};
+struct Chunk {
+    uint4 codes;
+    uint32_t scale, zero, shift;  // zero >> shift: of the group
+};
+__device__ __forceinline__ WideWeights weights_of(const WideMatmulParams& p, uint32_t tile) {
+    const Matrix& m = p.base.matrix;
+    const uint32_t lane = lane_id(), g = lane / 4;
+    WideWeights w;
+    w.codes = reinterpret_cast<const uint4*>(m.data + static_cast<uint64_t>(tile) * m.chunks * kQ4ChunkBytes) + lane;
+    w.scales = m.scales + static_cast<uint64_t>(tile) * m.groups * 8 + g;
+    w.zeros = m.zeros ? m.zeros + static_cast<uint64_t>(tile) * ((m.groups + 3) / 4) * 8 + g : nullptr;
+    w.left = p.group_chunks;
+    w.group = 0;
+    return w;
+}
+__device__ __forceinline__ void load(const WideMatmulParams& p, WideWeights& w, Chunk& to) {
+    to.codes = __ldg(w.codes);
+    to.scale = __ldg(w.scales);
+    if (w.zeros) to.zero = __ldg(w.zeros + w.group / 4 * 8), to.shift = w.group % 4 * 8;
+    w.codes += kQ4ChunkBytes / 16;
+    if (--w.left == 0) w.left = p.group_chunks, w.scales += 8, w.group++;
+}
+__device__ __forceinline__ uint32_t half2_mul(uint32_t a, uint32_t b) {
+    uint32_t r;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+__device__ __forceinline__ void decode(const Matrix& m, const Chunk& from, uint32_t (&a)[4][4]) {
+    uint32_t low = kZeroLow8, high = kZeroHigh8;
+    if (m.zeros) {
+        const uint32_t zero = from.zero >> from.shift;
+        low = zero_low((zero & 15) + m.zero_offset), high = zero_high((zero >> 4 & 15) + m.zero_offset);
+    }
+    const uint32_t sg = __byte_perm(from.scale, 0, 0x1010), sh = __byte_perm(from.scale, 0, 0x3232);
+    const uint32_t words[4] = {from.codes.x, from.codes.y, from.codes.z, from.codes.w};
+#pragma unroll
+    for (uint32_t j = 0; j < 4; j++) {
+        decode_q4(words[j], low, high, a[j]);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) a[j][i] = half2_mul(a[j][i], i % 2 ? sh : sg);
+    }
+}
+
+// ---- results ----------------------------------------------------------------------------------------------------------------------------
+
+template <uint32_t kTokens>
+__device__ __forceinline__ void store_results(const MatmulParams& p, const float* results, uint32_t first_tile, uint32_t first_token) {
+    const Matrix& m = p.matrix;
+    const uint32_t thread = threadIdx.x - 128, lane = lane_id(), warp = thread / 32;
+    const uint32_t tokens = min(kTokens, p.tokens - first_token);
+    if (p.store == MatmulStore::GateUp) {
+        // Elements 2 lane, 2 lane + 1 of the block's 64.
+        const uint32_t tile = lane / 4, row = tile * kTileRows + lane % 4 * 2, e = (first_tile + tile) * 8 + lane % 4 * 2;
+        if (first_tile + tile >= m.tiles || e >= p.width) return;
+        const uint32_t at = first_tile * kTileRows + row;
+        float s[4] = {1, 1, 1, 1}, b[4] = {};
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+            if (m.row_scale) s[i] = m.row_scale[at + i % 2 + i / 2 * 8];
+            if (m.bias) b[i] = m.bias[at + i % 2 + i / 2 * 8];
+        }
+        const bool both = e + 1 < p.width, wide = both && !p.inverse && p.y_stride % 2 == 0 && (reinterpret_cast<uint64_t>(p.y) & 3) == 0;
+        const uint32_t to0 = p.inverse ? p.inverse[e] : e, to1 = p.inverse && both ? p.inverse[e + 1] : e + 1;
+        half* y = static_cast<half*>(p.y) + static_cast<uint64_t>(first_token) * p.y_stride;
+#pragma unroll 4
+        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) {
+            const float2 gate = *reinterpret_cast<const float2*>(results + t * kRowPitch + row);
+            const float2 up = *reinterpret_cast<const float2*>(results + t * kRowPitch + row + 8);
+            const float g0 = gate.x * s[0] + b[0], g1 = gate.y * s[1] + b[1], u0 = up.x * s[2] + b[2], u1 = up.y * s[3] + b[3];
+            const float v0 = g0 / (1.0f + __expf(-g0)) * u0, v1 = g1 / (1.0f + __expf(-g1)) * u1;
+            half* to = y + t * p.y_stride;
+            if (wide) {
+                *reinterpret_cast<uint32_t*>(to + e) = to_half2_bits(v0, v1);
+            } else {
+                to[to0] = to_half(v0);
+                if (both) to[to1] = to_half(v1);
+            }
+        }
+        return;
+    }
+    // Rows 4 lane .. 4 lane + 3 of the block's 128.
+    const uint32_t row = first_tile * kTileRows + lane * 4;
+    if (row >= m.rows) return;
+    float4 s = make_float4(1, 1, 1, 1), b = make_float4(0, 0, 0, 0);
+    if (m.row_scale) s = *reinterpret_cast<const float4*>(m.row_scale + row);
+    if (m.bias) b = *reinterpret_cast<const float4*>(m.bias + row);
+    const uint32_t there = min(4u, m.rows - row);
+    const bool whole = there == 4 && p.y_stride % 4 == 0;
+    const auto value = [&](uint32_t t) {
+        const float4 v = *reinterpret_cast<const float4*>(results + t * kRowPitch + lane * 4);
+        return make_float4(v.x * s.x + b.x, v.y * s.y + b.y, v.z * s.z + b.z, v.w * s.w + b.w);
+    };
+    const uint64_t base = static_cast<uint64_t>(first_token) * p.y_stride + row;
+    if (p.store == MatmulStore::Half && whole && (reinterpret_cast<uint64_t>(p.y) & 7) == 0) {
+        half* y = static_cast<half*>(p.y) + base;
+#pragma unroll 4
+        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) {
+            const float4 v = value(t);
+            *reinterpret_cast<uint2*>(y + t * p.y_stride) = make_uint2(to_half2_bits(v.x, v.y), to_half2_bits(v.z, v.w));
+        }
+    } else if (p.store == MatmulStore::Add && whole && (reinterpret_cast<uint64_t>(p.y) & 15) == 0) {
+        float* y = static_cast<float*>(p.y) + base;
+        constexpr uint32_t kAhead = 8;  // loads under way
+        for (uint32_t t = warp; t < tokens; t += kConsumerWarps * kAhead) {
+            float4 old[kAhead];
+#pragma unroll
+            for (uint32_t i = 0; i < kAhead; i++) {
+                const uint32_t token = min(t + i * kConsumerWarps, tokens - 1);
+                old[i] = *reinterpret_cast<const float4*>(y + token * p.y_stride);
+            }
+#pragma unroll
+            for (uint32_t i = 0; i < kAhead; i++) {
+                const uint32_t token = t + i * kConsumerWarps;
+                if (token >= tokens) break;
+                const float4 v = value(token);
+                *reinterpret_cast<float4*>(y + token * p.y_stride) =
+                    make_float4(old[i].x + v.x, old[i].y + v.y, old[i].z + v.z, old[i].w + v.w);
+            }
+        }
+    } else if (p.store == MatmulStore::Float && whole && (reinterpret_cast<uint64_t>(p.y) & 15) == 0) {
+        float* y = static_cast<float*>(p.y) + base;
+#pragma unroll 4
+        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) *reinterpret_cast<float4*>(y + t * p.y_stride) = value(t);
+    } else {
+        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) {
+            const float4 v = value(t);
+            put(p, first_token + t, row, v.x);
+            if (there > 1) put(p, first_token + t, row + 1, v.y);
+            if (there > 2) put(p, first_token + t, row + 2, v.z);
+            if (there > 3) put(p, first_token + t, row + 3, v.w);
+        }
+    }
+}
+
+// ---- the kernel -------------------------------------------------------------------------------------------------------------------------
+
+// The ring, then its barriers.
+template <uint32_t kTokens>
+struct Ring {
+    static constexpr uint32_t kStages = wide_ring_stages(kTokens), kStageBytes = kTokens * kChunkCols * 2;
+    static_assert(kTokens * kRowPitch * 4 <= kWideRing);
+    uint32_t base;
+    __device__ __forceinline__ uint32_t full(uint32_t stage) const { return base + kWideRing + stage * 8; }
+    __device__ __forceinline__ uint32_t empty(uint32_t stage) const { return base + kWideRing + (kStages + stage) * 8; }
+    __device__ __forceinline__ uint32_t tokens(uint32_t stage) const { return base + stage * kStageBytes; }
+    __device__ __forceinline__ static void advance(uint32_t& stage, uint32_t& parity) {
+        if (++stage == kStages) stage = 0, parity ^= 1;
+    }
+};
+
+template <uint32_t kTokens>
+__device__ __forceinline__ void produce(const WideMatmulParams& p, const Ring<kTokens>& ring, uint32_t first_token, uint32_t rank) {
+    constexpr uint32_t kMine = kTokens / kWideCluster;
+    uint32_t stage = 0, parity = 1;
+    for (uint32_t k = 0; k < p.base.matrix.chunks; k++) {
+        wide_barrier_wait(ring.empty(stage), parity);
+        expect_bulk(ring.full(stage), Ring<kTokens>::kStageBytes);
+        fetch_box(ring.tokens(stage) + rank * kMine * kChunkCols * 2, &p.x, k * kChunkCols, first_token + rank * kMine, ring.full(stage));
+        ring.advance(stage, parity);
+    }
+}
+
+template <uint32_t kTokens>
+__device__ __forceinline__ void consume(const WideMatmulParams& p, const Ring<kTokens>& ring, uint32_t first_tile, uint32_t first_token,
+                                        float* results) {
+    const Matrix& m = p.base.matrix;
+    const uint32_t warp = threadIdx.x / 32 - 4, lane = lane_id(), chunks = m.chunks;
+    WideWeights weights = weights_of(p, min(first_tile + warp, m.tiles - 1));  // a tile past the end repeats the last, and is not stored
+    Chunk next[2] = {};
+    uint32_t a[2][4][4], loaded = 0;
+    const auto fetch = [&](Chunk& to) {
+        constexpr uint32_t kAhead = 6;  // from memory to L2, which is near enough to load from two chunks ahead
+        if (loaded + kAhead < chunks) asm volatile("prefetch.global.L2 [%0];" ::"l"(weights.codes + kAhead * kQ4ChunkBytes / 16));
+        if (loaded < chunks) load(p, weights, to);
+        loaded++;
+    };
+    fetch(next[0]);  // weights do not wait for the kernel before
+    fetch(next[1]);
+    float d[kTokens / 8][4];
+#pragma unroll
+    for (uint32_t n = 0; n < kTokens / 8; n++) d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
+    decode(m, next[0], a[0]);
+    fetch(next[0]);
+    uint32_t stage = 0, parity = 0, before = 0;
+    const auto step = [&](auto which, uint32_t k) {
+        constexpr uint32_t kThis = decltype(which)::value, kOther = kThis ^ 1;
+        wide_barrier_wait(ring.full(stage), parity);
+        keep(d);
+        product_fence();
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++) wgmma(d, a[kThis][j], token_descriptor(ring.tokens(stage) + j * 32));
+        product_commit();
+        keep(d);
+        product_wait<1>();  // the chunk before: its weights' registers and its stage are free
+        if (k > 0 && lane < kWideCluster) wide_barrier_arrive(ring.empty(before), lane);
+        before = stage;
+        ring.advance(stage, parity);
+        decode(m, next[kOther], a[kOther]);
+        fetch(next[kOther]);
+    };
+    for (uint32_t k = 0; k < chunks; k += 2) {
+        step(Index<0>{}, k);
+        if (k + 1 == chunks) break;
+        step(Index<1>{}, k + 1);
+    }
+    product_wait<0>();
+    keep(d);
+    // From here on nobody writes to another block's memory; where the ring was, the results pass through.
+    cluster_arrive();
+    consumers_sync();
+    const uint32_t g = lane / 4, t = lane % 4;
+    float* mine = results + warp * kTileRows + g + t * 2 * kRowPitch;
+#pragma unroll
+    for (uint32_t n = 0; n < kTokens / 8; n++) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) mine[(n * 8 + i % 2) * kRowPitch + i / 2 * 8] = d[n][i];
+    }
+    consumers_sync();
+    griddep_wait();
+    store_results<kTokens>(p.base, results, first_tile, first_token);
+    if (first_tile == 0 && p.base.store == MatmulStore::GateUp) {
+        const uint64_t pad = p.base.y_stride - p.base.width;
+        const uint32_t tokens = min(kTokens, p.base.tokens - first_token);
+        for (uint64_t n = threadIdx.x - 128; n < tokens * pad; n += kConsumers)
+            static_cast<half*>(p.base.y)[(first_token + n / pad) * p.base.y_stride + p.base.width + n % pad] = __ushort_as_half(0);
+    }
+    cluster_wait();
+}
+
+template <uint32_t kTokens>
+__device__ __forceinline__ void multiply_wide(const WideMatmulParams& p) {
+    extern __shared__ uint8_t wide_matmul_shared[];
+    const uint32_t raw = shared_address(wide_matmul_shared), pad = (1024 - raw % 1024) % 1024;
+    const Ring<kTokens> ring{raw + pad};
+    if (threadIdx.x == 0) {
+        for (uint32_t stage = 0; stage < ring.kStages; stage++) {
+            wide_barrier_init(ring.full(stage), 1);
+            wide_barrier_init(ring.empty(stage), kConsumerWarps * kWideCluster);
+        }
+        bulk_barriers_made();
+    }
+    // Clusters near each other in time share tokens in L2, and the rows of one share them with each other.
+    const uint32_t rank = cluster_rank(), cluster = blockIdx.x / kWideCluster, band = p.near * p.row_clusters;
+    const uint32_t begin = cluster / band * p.near, near = min(p.near, p.token_tiles - begin), in = cluster % band;
+    const uint32_t first_tile = (in / near * kWideCluster + rank) * kWideTiles, first_token = (begin + in % near) * kTokens;
+    cluster_arrive();
+    cluster_wait();
+    if (threadIdx.x < 128) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (threadIdx.x == 0) {
+            griddep_wait();
+            griddep_launch();
+            // Other kernels wrote the tokens; the copies of this one are of another kind.
+            asm volatile("fence.proxy.async.global;" ::: "memory");
+            produce<kTokens>(p, ring, first_token, rank);
+        }
+        __syncwarp();
+        cluster_arrive();
+        cluster_wait();
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        consume<kTokens>(p, ring, first_tile, first_token, reinterpret_cast<float*>(wide_matmul_shared + pad));
+    }
+}
+
+}  // namespace
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
+#    define PITH_WIDE(tokens)                                                                                    \
+        extern "C" __global__ void __cluster_dims__(kWideCluster, 1, 1) __launch_bounds__(kWideMatmulThreads, 1) \
+            pith_matmul_wide_##tokens(const __grid_constant__ WideMatmulParams p) {                              \
+            multiply_wide<tokens>(p);                                                                            \
+        }
+PITH_WIDE(128)
+PITH_WIDE(192)
+PITH_WIDE(256)
+#    undef PITH_WIDE
+#endif
+
+}  // namespace pith::cuda

@@ -1,0 +1,390 @@
+// Products with many tokens on sm_90a against double references, bit equality from run to run; with --time how fast they are.
+#include <cudaTypedefs.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "kernels/matmul_sm90.cu"
+#include "packed_reference.h"
+
+namespace wide_test {
+
+using namespace pith::cuda;
+
+__host__ __device__ uint32_t mixed(uint64_t i) {
+    i = (i + 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
+    i = (i ^ i >> 29) * 0x94d049bb133111ebull;
+    return static_cast<uint32_t>(i >> 32);
+}
+__global__ void random_words(uint32_t* to, uint64_t count, uint64_t seed) {
+    for (uint64_t i = blockIdx.x * uint64_t{blockDim.x} + threadIdx.x; i < count; i += uint64_t{gridDim.x} * blockDim.x)
+        to[i] = mixed(i + seed * 1000003);
+}
+// Within +-1, or with `scales` within [0.005, 0.015]; columns from `used` to the stride are zero.
+__global__ void random_halves(uint16_t* to, uint64_t count, uint32_t stride, uint32_t used, uint64_t seed, bool scales) {
+    for (uint64_t i = blockIdx.x * uint64_t{blockDim.x} + threadIdx.x; i < count; i += uint64_t{gridDim.x} * blockDim.x) {
+        const float u = static_cast<float>(mixed(i + seed * 7777777) >> 8) / (1 << 24), v = scales ? 0.005f + 0.01f * u : 2 * u - 1;
+        to[i] = i % stride < used ? __half_as_ushort(__float2half(v)) : 0;
+    }
+}
+
+// One thread an element: the sum in double of the products of halves, and of their magnitudes.
+__global__ void reference(Matrix m, const uint16_t* x, uint32_t x_stride, uint32_t tokens, double* sums, double* sizes) {
+    const uint32_t row = blockIdx.x * blockDim.x + threadIdx.x, token = blockIdx.y, t16 = row % 16;
+    if (row >= m.rows || token >= tokens) return;
+    double sum = 0, size = 0;
+    for (uint32_t c = 0; c < m.cols; c++) {
+        const uint32_t s16 = c % 16, a = (t16 >= 8) + 2 * (s16 >= 8), lane = t16 % 8 * 4 + s16 % 8 / 2;
+        const uint32_t* chunk = reinterpret_cast<const uint32_t*>(m.data + (uint64_t{row / 16} * m.chunks + c / 64) * 512);
+        const int code = chunk[lane * 4 + c % 64 / 16] >> ((a + s16 % 2 * 4) * 4) & 15;
+        const uint32_t group = c / m.group, scale = m.scales[(uint64_t{row / 16} * m.groups + group) * 8 + t16 % 8];
+        int zero = 8;
+        if (m.zeros) {
+            const uint32_t word = m.zeros[(uint64_t{row / 16} * ((m.groups + 3) / 4) + group / 4) * 8 + t16 % 8];
+            zero = (word >> (group % 4 * 8 + t16 / 8 * 4) & 15) + m.zero_offset;
+        }
+        const float s = __half2float(__ushort_as_half(static_cast<uint16_t>(scale >> (t16 / 8 * 16))));
+        const double w = __half2float(__float2half((code - zero) * s));
+        const double v = w * __half2float(__ushort_as_half(x[uint64_t{token} * x_stride + c]));
+        sum += v;
+        size += fabs(v);
+    }
+    sums[uint64_t{token} * m.rows + row] = sum;
+    sizes[uint64_t{token} * m.rows + row] = size;
+}
+
+}  // namespace wide_test
+
+namespace {
+
+using namespace pith::cuda;
+using namespace wide_test;
+
+#define CHECK(call)                                                                              \
+    do {                                                                                         \
+        const cudaError_t status = (call);                                                       \
+        if (status != cudaSuccess) {                                                             \
+            std::printf("FAIL %s: %s (line %d)\n", #call, cudaGetErrorString(status), __LINE__); \
+            std::exit(1);                                                                        \
+        }                                                                                        \
+    } while (0)
+
+template <class T>
+struct Device {
+    T* data = nullptr;
+    size_t size = 0;
+    explicit Device(size_t n) : size(n) { CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(T))); }
+    Device(const Device&) = delete;
+    ~Device() { cudaFree(data); }
+    void fill(int byte) { CHECK(cudaMemset(data, byte, size * sizeof(T))); }
+    void put(const std::vector<T>& from) { CHECK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice)); }
+    std::vector<T> host() const {
+        std::vector<T> to(size);
+        CHECK(cudaMemcpy(to.data(), data, size * sizeof(T), cudaMemcpyDeviceToHost));
+        return to;
+    }
+};
+
+cudaStream_t g_stream;
+uint32_t g_processors;
+
+TensorMap tensor_map(const MatmulParams& p, const WideMatmulShape& s) {
+    static PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    if (!encode)
+        CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", reinterpret_cast<void**>(&encode), 12000, cudaEnableDefault,
+                                               &found));
+    const WideMatmulMap m = wide_matmul_map(p, s);
+    const uint32_t ones[2] = {1, 1};
+    TensorMap map;
+    const CUresult status = encode(reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<uint16_t*>(p.x),
+                                   m.dims, &m.stride, m.box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (status != CUDA_SUCCESS) {
+        std::printf("FAIL cuTensorMapEncodeTiled: %d\n", static_cast<int>(status));
+        std::exit(1);
+    }
+    return map;
+}
+
+uint32_t launch(const MatmulParams& base, uint32_t tokens = 0) {
+    WideMatmulParams p{};
+    p.base = base;
+    const WideMatmulShape s = wide_matmul_shape(p, g_processors, tokens);
+    p.x = tensor_map(base, s);
+    const auto run = s.tokens == 128 ? pith_matmul_wide_128 : s.tokens == 192 ? pith_matmul_wide_192 : pith_matmul_wide_256;
+    CHECK(
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(s.shared)));
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(s.grid), config.blockDim = dim3(s.threads), config.dynamicSmemBytes = s.shared, config.stream = g_stream;
+    config.attrs = &attribute, config.numAttrs = 1;
+    CHECK(cudaLaunchKernelEx(&config, run, p));
+    return s.tokens;
+}
+
+struct Case {
+    uint32_t tokens, rows, cols, group;  // 0: the whole row
+    bool zeros;
+    MatmulStore store;
+    bool extras = false;  // bias, row_scale, inverse, odd stride
+    uint32_t block = 0;   // tokens of a block; 0: what the shape says
+};
+
+// A matrix in device memory.
+struct Packed {
+    Matrix m{};
+    Device<uint32_t> codes, scales, zeros;
+    Packed(uint32_t rows, uint32_t cols, uint32_t group, bool asymmetric, uint64_t seed)
+        : codes(uint64_t{(rows + 15) / 16} * ((cols + 63) / 64) * 128),
+          scales(uint64_t{(rows + 15) / 16} * (group ? (cols + group - 1) / group : 1) * 8),
+          zeros(uint64_t{(rows + 15) / 16} * ((group ? (cols + group - 1) / group : 1) + 3) / 4 * 8 + 64 + uint64_t{(rows + 15) / 16} * 8) {
+        m.type = WeightType::Q4;
+        m.rows = rows, m.cols = cols;
+        m.tiles = (rows + 15) / 16, m.chunks = (cols + 63) / 64;
+        m.group = group ? group : (cols + 31) / 32 * 32;
+        m.groups = group ? (cols + group - 1) / group : 1;
+        m.zero_offset = seed % 2;
+        m.data = reinterpret_cast<const uint8_t*>(codes.data);
+        m.scales = scales.data;
+        m.zeros = asymmetric ? zeros.data : nullptr;
+        random_words<<<1024, 256>>>(codes.data, codes.size, seed);
+        random_words<<<1024, 256>>>(zeros.data, zeros.size, seed + 1);
+        random_halves<<<1024, 256>>>(reinterpret_cast<uint16_t*>(scales.data), scales.size * 2, 1, 1, seed + 2, true);
+        CHECK(cudaDeviceSynchronize());
+    }
+};
+
+int g_failures = 0;
+
+double half_of(uint16_t bits) { return packed::half_value(bits); }
+
+void check(const Case& c, uint64_t seed) {
+    const Packed w(c.rows, c.cols, c.group, c.zeros, seed);
+    const uint32_t x_stride = w.m.chunks * 64 + (c.extras ? 64 : 0), rows = w.m.tiles * 16;
+    Device<uint16_t> x(uint64_t{c.tokens} * x_stride);
+    random_halves<<<1024, 256>>>(x.data, x.size, x_stride, c.cols, seed + 3, false);
+    MatmulParams p{};
+    p.matrix = w.m;
+    Device<float> bias(rows), row_scale(rows);
+    std::vector<float> biases(rows), row_scales(rows);
+    for (uint32_t r = 0; r < rows; r++) biases[r] = static_cast<float>(mixed(r) % 100) / 10 - 5, row_scales[r] = r % 3 ? 1.0f : 2.0f;
+    bias.put(biases), row_scale.put(row_scales);
+    if (c.extras) p.matrix.bias = bias.data, p.matrix.row_scale = row_scale.data;
+    const bool gated = c.store == MatmulStore::GateUp, halves = gated || c.store == MatmulStore::Half;
+    p.width = gated ? c.rows / 2 - (c.rows == 528 ? 4 : 0) : 0;  // the last tile's may be padding
+    std::vector<uint32_t> order(p.width);
+    std::iota(order.begin(), order.end(), 0);
+    for (uint32_t i = 1; i < p.width; i++) std::swap(order[i], order[mixed(i) % (i + 1)]);
+    Device<uint32_t> inverse(p.width);
+    inverse.put(order);
+    if (gated && c.extras) p.inverse = inverse.data;
+    const uint32_t columns = gated ? p.width : c.rows;
+    p.y_stride = c.extras ? columns + 5 : (columns + 63) / 64 * 64;
+    p.x = x.data, p.x_stride = x_stride, p.tokens = c.tokens, p.store = c.store;
+    const uint64_t size = (uint64_t{c.tokens} + 3) * p.y_stride;
+    Device<uint8_t> y(size * (halves ? 2 : 4)), again(y.size);
+    const int fill = c.store == MatmulStore::Add ? 0x3f : 0x7b;
+    y.fill(fill), again.fill(fill);
+    CHECK(cudaDeviceSynchronize());
+    p.y = y.data;
+    const uint32_t block = launch(p, c.block);
+    p.y = again.data;
+    launch(p, c.block);
+    CHECK(cudaStreamSynchronize(g_stream));
+    Device<double> sums(uint64_t{c.tokens} * c.rows), sizes(sums.size);
+    reference<<<dim3((c.rows + 127) / 128, c.tokens), 128>>>(w.m, x.data, x_stride, c.tokens, sums.data, sizes.data);
+    CHECK(cudaDeviceSynchronize());
+    const std::vector<double> want = sums.host(), magnitude = sizes.host();
+    const std::vector<uint8_t> got = y.host(), second = again.host();
+    const bool same = got == second;
+    // The reference itself, on the CPU.
+    const std::vector<uint32_t> codes = w.codes.host(), scales = w.scales.host(), zeros = w.zeros.host();
+    const std::vector<uint16_t> inputs = x.host();
+    Matrix host = w.m;
+    host.data = reinterpret_cast<const uint8_t*>(codes.data()), host.scales = scales.data();
+    if (host.zeros) host.zeros = zeros.data();
+    uint64_t bad_reference = 0;
+    for (uint32_t i = 0; i < 16; i++) {
+        const uint32_t token = mixed(i * 2 + seed) % c.tokens, row = mixed(i * 2 + 1 + seed) % c.rows;
+        double sum = 0;
+        for (uint32_t k = 0; k < c.cols; k++) {
+            const float s = static_cast<float>(half_of(packed::scale(host, row, k / host.group)));
+            const float v = static_cast<float>(static_cast<int>(packed::code(host, row, k)) -
+                                               static_cast<int>(packed::zero(host, row, k / host.group))) *
+                            s;
+            sum += static_cast<double>(__half2float(__float2half(v))) * half_of(inputs[uint64_t{token} * x_stride + k]);
+        }
+        if (std::fabs(sum - want[uint64_t{token} * c.rows + row]) > 1e-9) bad_reference++;
+    }
+    const auto element = [&](uint64_t at) {
+        if (halves) {
+            uint16_t v;
+            std::memcpy(&v, got.data() + at * 2, 2);
+            return half_of(v);
+        }
+        float v;
+        std::memcpy(&v, got.data() + at * 4, 4);
+        return static_cast<double>(v);
+    };
+    float before = 0;
+    std::memset(&before, fill, 4);
+    double worst = 0;
+    uint64_t bad = 0, stray = 0;
+    std::vector<bool> written(size);
+    for (uint32_t token = 0; token < c.tokens; token++)
+        for (uint32_t i = 0; i < columns; i++) {
+            uint64_t at = uint64_t{token} * p.y_stride + i;
+            double value, allowed;
+            const auto sum = [&](uint32_t row, double& error) {
+                const uint64_t n = uint64_t{token} * c.rows + row;
+                const double s = c.extras ? row_scales[row] : 1, b = c.extras ? biases[row] : 0;
+                error = magnitude[n] * 4e-6 * s + 1e-6;
+                return want[n] * s + b;
+            };
+            if (gated) {
+                double e0, e1;
+                const double gate = sum(i / 8 * 16 + i % 8, e0), up = sum(i / 8 * 16 + 8 + i % 8, e1), silu = gate / (1 + std::exp(-gate));
+                at = uint64_t{token} * p.y_stride + (p.inverse ? order[i] : i);
+                value = silu * up;
+                allowed = 1.2 * e0 * std::fabs(up) + e1 * std::fabs(silu) + std::fabs(value) * 1e-5;
+            } else {
+                value = sum(i, allowed) + (c.store == MatmulStore::Add ? before : 0);
+                allowed += std::fabs(value) * 1e-6;
+            }
+            if (halves) allowed += std::fabs(value) / 2000 + 6e-8;
+            written[at] = true;
+            const double error = std::fabs(element(at) - value);
+            if (!(error <= allowed)) {
+                if (bad++ < 3) std::printf("  token %u column %u: %g, expected %g +- %g\n", token, i, element(at), value, allowed);
+            }
+            worst = std::max(worst, error / allowed);
+        }
+    const size_t width = halves ? 2 : 4;
+    for (uint64_t at = 0; at < size; at++) {
+        if (written[at]) continue;
+        const bool cleared = gated && at / p.y_stride < c.tokens;
+        for (size_t i = 0; i < width; i++)
+            if (got[at * width + i] != (cleared ? 0 : fill)) stray++;
+    }
+    const bool ok = same && !bad && !stray && !bad_reference;
+    if (!ok) g_failures++;
+    static const char* const kStores[] = {"half", "float", "add", "gate-up"};
+    std::printf("%s tokens %u (%u a block) %ux%u group %u%s %s%s: %.2f of what is allowed, %llu bad, %llu stray, %llu of the reference%s\n",
+                ok ? "ok  " : "FAIL", c.tokens, block, c.rows, c.cols, c.group, c.zeros ? " zeros" : "", kStores[static_cast<int>(c.store)],
+                c.extras ? " extras" : "", worst, static_cast<unsigned long long>(bad), static_cast<unsigned long long>(stray),
+                static_cast<unsigned long long>(bad_reference), same ? "" : ", runs DIFFER");
+}
+
+void time(const char* what, uint32_t tokens, uint32_t rows, uint32_t cols, MatmulStore store, uint32_t block) {
+    std::vector<Packed*> weights;
+    for (uint64_t bytes = 0; bytes < 160u << 20 || weights.size() < 2; bytes += uint64_t{rows} * cols / 2)
+        weights.push_back(new Packed(rows, cols, 128, false, 2 * weights.size()));
+    Device<uint16_t> x(uint64_t{tokens} * cols);
+    random_halves<<<1024, 256>>>(x.data, x.size, cols, cols, 5, false);
+    Device<float> y(uint64_t{tokens} * rows);
+    y.fill(0);
+    MatmulParams p{};
+    p.x = x.data, p.y = y.data, p.x_stride = cols, p.tokens = tokens, p.store = store;
+    p.y_stride = store == MatmulStore::GateUp ? rows / 2 : rows, p.width = rows / 2;
+    CHECK(cudaDeviceSynchronize());
+    cudaEvent_t begin, end;
+    CHECK(cudaEventCreate(&begin));
+    CHECK(cudaEventCreate(&end));
+    const double flops = 2.0 * tokens * rows * cols;
+    const uint32_t runs = static_cast<uint32_t>(std::max(8.0, 1.2e13 / flops));
+    uint32_t n = 0, used = 0;
+    for (uint32_t i = 0; i < 4; i++) p.matrix = weights[n++ % weights.size()]->m, used = launch(p, block);
+    CHECK(cudaEventRecord(begin, g_stream));
+    for (uint32_t i = 0; i < runs; i++) p.matrix = weights[n++ % weights.size()]->m, launch(p, block);
+    CHECK(cudaEventRecord(end, g_stream));
+    CHECK(cudaEventSynchronize(end));
+    float ms;
+    CHECK(cudaEventElapsedTime(&ms, begin, end));
+    std::printf("%-28s %5ux%-5u %5u tokens, %3u a block: %8.1f us %7.1f TFLOP/s\n", what, rows, cols, tokens, used, ms * 1000 / runs,
+                flops * runs / ms * 1e-9);
+    std::fflush(stdout);
+    for (Packed* w : weights) delete w;
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+}
+
+void time_all(bool blocks) {
+    struct {
+        const char* what;
+        uint32_t tokens, rows, cols;
+        MatmulStore store;
+    } const shapes[] = {
+        {"33b qkv", 1920, 19968, 6656, MatmulStore::Half},
+        {"33b o", 1920, 6656, 6656, MatmulStore::Add},
+        {"33b gate and up", 1920, 35840, 6656, MatmulStore::GateUp},
+        {"33b down", 1920, 6656, 17920, MatmulStore::Add},
+        {"8b qkv", 2048, 6144, 4096, MatmulStore::Half},
+        {"8b o", 2048, 4096, 4096, MatmulStore::Add},
+        {"8b gate and up", 2048, 28672, 4096, MatmulStore::GateUp},
+        {"8b down", 2048, 4096, 14336, MatmulStore::Add},
+        {"8b qkv", 8192, 6144, 4096, MatmulStore::Half},
+        {"8b o", 8192, 4096, 4096, MatmulStore::Add},
+        {"8b gate and up", 8192, 28672, 4096, MatmulStore::GateUp},
+        {"8b down", 8192, 4096, 14336, MatmulStore::Add},
+    };
+    for (const auto& s : shapes) {
+        time(s.what, s.tokens, s.rows, s.cols, s.store, 0);
+        if (!blocks) continue;
+        for (const uint32_t n : {128u, 192u, 256u}) time("", s.tokens, s.rows, s.cols, s.store, n);
+    }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    int device = 0, major = 0, processors = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return 77;
+    CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+    if (major != 9) return 77;
+    g_processors = static_cast<uint32_t>(processors);
+    CHECK(cudaStreamCreateWithFlags(&g_stream, cudaStreamNonBlocking));
+    if (count > 1 && !std::strncmp(arguments[1], "--time", 6)) {
+        time_all(!std::strcmp(arguments[1], "--time-blocks"));
+        return 0;
+    }
+    constexpr auto kHalf = MatmulStore::Half, kFloat = MatmulStore::Float, kAdd = MatmulStore::Add, kGateUp = MatmulStore::GateUp;
+    const Case cases[] = {
+        {65, 136, 512, 64, false, kHalf},
+        {65, 136, 512, 64, false, kFloat, false, 128},
+        {127, 520, 512, 128, false, kFloat},
+        {127, 520, 512, 128, true, kAdd},
+        {200, 520, 72, 0, false, kFloat},
+        {200, 136, 72, 0, true, kHalf, true},
+        {200, 528, 512, 64, true, kGateUp},
+        {200, 1040, 512, 64, true, kGateUp, true, 192},
+        {1000, 520, 11008, 128, true, kFloat},
+        {1000, 136, 11008, 0, false, kAdd, true},
+        {1000, 6656, 512, 128, false, kHalf, true},
+        {1920, 6656, 512, 128, false, kAdd},
+        {1920, 6656, 512, 64, true, kGateUp},
+        {1920, 6656, 512, 64, false, kGateUp, true},
+        {1000, 520, 576, 192, true, kFloat, false, 128},
+        {1000, 520, 576, 192, true, kFloat, false, 192},
+        {1000, 520, 576, 192, true, kFloat, false, 256},
+        {1920, 520, 11008, 128, false, kHalf},
+        {1920, 2000, 11008, 0, true, kHalf, true},
+    };
+    uint64_t seed = 1;
+    for (const Case& c : cases) {
+        check(c, seed++);
+        std::fflush(stdout);
+    }
+    std::printf(g_failures ? "%d FAILED\n" : "all passed\n", g_failures);
+    return g_failures != 0;
+}
