@@ -36,6 +36,7 @@ static void test_refusals(void) {
     EXPECT(pith_env_load_backend(env, fake(2), &error), PITH_E_UNSUPPORTED, "pith_backend_entry");
     EXPECT(pith_env_load_backend(env, fake(3), &error), PITH_E_UNSUPPORTED, "returned NULL");
     EXPECT(pith_env_load_backend(env, fake(5), &error), PITH_E_MEMORY, "fake: no memory");
+    EXPECT(pith_env_load_backend(env, fake(6), &error), PITH_E_DEVICE, "does not start");
     CHECK(pith_env_device_count(env) == 1);
     WORKS(pith_env_load_backend(env, fake(4), &error)); /* no device is no failure */
     CHECK(pith_env_device_count(env) == 1);

@@ -1,6 +1,6 @@
 // A backend plug-in whose devices fail on request: the CPU backend behind the real seam, with faults put in. PITH_FAKE chooses what the
 // library as a whole pretends to be: 0 works, 1 another release's, 2 without the entry point, 3 with an entry that refuses, 4 without a
-// device, 5 whose open runs out of memory.
+// device, 5 whose open runs out of memory, 6 whose driver does not start.
 #include <string.h>
 
 #include "backend/backend.h"
@@ -31,6 +31,7 @@ struct FakeSession {
 
 pith_status open(const pith_allocator* allocator, void** instance, uint32_t* devices, pith_error* error) {
     if (PITH_FAKE == 5) return fail(error, PITH_E_MEMORY, "fake: no memory for the instance");
+    if (PITH_FAKE == 6) return fail_system(error, PITH_E_DEVICE, 999, "fake: the driver does not start");
     *instance = allocator->alloc(allocator->user, sizeof *allocator, alignof(pith_allocator));
     if (!*instance) return fail_memory(error, "the fake instance", sizeof *allocator);
     memcpy(*instance, allocator, sizeof *allocator);

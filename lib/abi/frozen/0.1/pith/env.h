@@ -101,7 +101,7 @@ PITH_API void pith_env_destroy(pith_env* env);
  *  library.
  *  @param[out] error details; may be NULL.
  *  @return ::PITH_OK (also if it finds no device), ::PITH_E_ARGUMENT, ::PITH_E_IO (it can't be loaded), ::PITH_E_VERSION (another release's),
- *  ::PITH_E_UNSUPPORTED (no Pith backend) or ::PITH_E_MEMORY. */
+ *  ::PITH_E_UNSUPPORTED (no Pith backend, or a driver too old), ::PITH_E_DEVICE (a driver that does not start) or ::PITH_E_MEMORY. */
 PITH_API pith_status pith_env_load_backend(pith_env* env, const char* library_path, pith_error* error);
 
 /** How many devices there are, at least 1: device 0 is the CPU, the others follow best first. Any thread. @since 0.1
