@@ -109,7 +109,6 @@ pith_status session_sample(void* session, uint32_t row, const SampleRequest* req
     s.ahead.on = false;
     if (ahead) PITH_TRY(enqueue_step(s, -1, s.length, s.current ^ 1, error));
     PITH_TRY(wait_for(d, s.drawn, s.shape.wait, "a token", error));
-    s.in_flight = ahead ? 1 : 0;
     const SampleResult result = s.pinned->result;
     if (result.status != SampleStatus::Ok) return explain(result, vocab, error);
     // What the kernel recorded, in our copy of its state.

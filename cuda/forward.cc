@@ -271,7 +271,6 @@ pith_status enqueue_prompt(Session& s, uint32_t length, const pith_token* tokens
 }
 
 pith_status enqueue_step(Session& s, pith_token token, uint32_t position, uint32_t buffer, pith_error* error) {
-    if (++s.in_flight == kInputs) PITH_TRY(wait_for_all(s, "a token", error));  // its input's place is free again
     DecodeParams p = s.decode;
     p.logits = s.at.logits[buffer];
     p.token = token < 0 ? reinterpret_cast<const uint32_t*>(s.at.next) : nullptr;

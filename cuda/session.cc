@@ -378,9 +378,7 @@ pith_status session_launch(Session& s, const char* name, const LaunchShape& shap
 pith_status wait_for_all(Session& s, const char* what, pith_error* error) {
     const Driver& d = s.device.driver();
     PITH_TRY(check(d, d.EventRecord(s.drawn, s.stream), what, error));
-    PITH_TRY(wait_for(d, s.drawn, s.shape.wait, what, error));
-    s.in_flight = 0;
-    return PITH_OK;
+    return wait_for(d, s.drawn, s.shape.wait, what, error);
 }
 
 }  // namespace pith::cuda

@@ -12,7 +12,6 @@
 namespace pith::cuda {
 
 inline constexpr uint32_t kHistory = 16384;   // of a sampler's ring; a longer one is drawn from on the CPU
-inline constexpr uint32_t kInputs = 64;       // tokens of single steps on their way to the GPU
 inline constexpr uint32_t kStages = 2;        // batches on their way
 
 // Words at the front of a batch in device memory; the ids follow.
@@ -53,9 +52,6 @@ struct Buffers {
 // In pinned host memory.
 struct Pinned {
     SampleResult result;
-    struct Input {
-        uint32_t token, position;
-    } inputs[kInputs];
     SampleState state;
     // uint32_t batches[kStages][4 + batch_length], float logits[logit_rows][vocab] follow
 };
@@ -102,7 +98,6 @@ struct Session {
     uint32_t rows = 0;        // of logits
     uint32_t current = 0;     // which of at.logits holds them
     bool on_host = false;     // host_logits are they
-    uint32_t in_flight = 0;   // single steps since the stream was last waited for
     uint32_t stage = 0, gate = 0;
     SampleState* scratch = nullptr;  // of host memory, behind the layers: a request being translated
     bool state_valid = false; // pinned->state is what the device has

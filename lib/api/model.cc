@@ -78,13 +78,14 @@ pith_status pith_model_open(pith_env* env, const char* path, const pith_model_op
         release(made);
         return status;
     }
+    *model = made;
+    if (!env->log) return PITH_OK;
     pith_device_info where{};
     where.struct_size = sizeof where;
     if (pith_env_device_info(env, o.device, &where, nullptr) < 0) where.name[0] = 0;
     log(env, PITH_LOG_INFO, "%s: %s, %llu parameters, on device %u (%s)%s%s", path, made->file.config.architecture,
         static_cast<unsigned long long>(made->file.parameters), o.device, where.name, o.device ? "" : ", kernels ",
         o.device ? "" : kernels::table(env->tier)->name);
-    *model = made;
     return PITH_OK;
 }
 

@@ -43,6 +43,7 @@ pith_status plan(const pith_model* model, const SessionShape& shape, pith_sessio
 // Draws where the logits are. PITH_PENDING: the backend can't.
 pith_status draw_there(const Session& session, uint32_t row, Sampler& sampler, pith_token* token, pith_error* error) {
     constexpr size_t kMostSteps = 32;
+    const FpScope fp;  // a backend turns the steps into bounds and scales
     const size_t count = sampler.steps().size();
     if (!session.backend->session_sample || count > kMostSteps) return PITH_PENDING;
     SampleStep steps[kMostSteps]{};
