@@ -138,7 +138,8 @@ pith_status model_create(const BackendHost* host, const ModelFile* file, void** 
         return status;
     }
     for (size_t i = 0; i < m->item_count; i++) m->left += source_bytes(m->items[i]);
-    *bytes = {m->row_bytes, m->weight_bytes};
+    bytes->host = m->row_bytes;
+    bytes->device = m->weight_bytes;
     *model = m;
     return PITH_OK;
 }

@@ -310,7 +310,11 @@ pith_status session_plan(const void* model, const SessionShape* shape, BackendBy
     PITH_TRY(refuse(m, *shape, error));
     Session counted(&m, *shape);
     PITH_TRY(count(counted, error));
-    *bytes = {host_bytes(m) + counted.pinned_bytes, counted.device_bytes};
+    const Config& c = m.file->config;
+    bytes->host = host_bytes(m) + counted.pinned_bytes;
+    bytes->device = counted.device_bytes;
+    bytes->host_staging = counted.pinned_bytes;
+    bytes->device_kv = 2 * sizeof(uint16_t) * uint64_t{c.layers} * c.kv_heads * counted.capacity * c.head_dim;
     return PITH_OK;
 }
 

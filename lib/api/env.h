@@ -5,6 +5,7 @@
 #include <pith/model.h>
 #include <pith/sampler.h>
 #include <pith/session.h>
+#include <pith/usage.h>
 
 #include <atomic>
 
@@ -14,6 +15,7 @@
 #include "io/files.h"
 #include "kernels/kernels.h"
 #include "parallel/crew.h"
+#include "usage/account.h"
 
 namespace pith {
 
@@ -37,6 +39,7 @@ struct pith_env {
     std::atomic<bool> checking{false};  // pith_runner_check is using `check`
     pith::Crew check{pith_runner{}};    // lives here so that a late call of a bad runner finds a closed ticket
     pith::Array<pith::LoadedBackend> plugins;  // device 0 is the CPU; theirs follow in order
+    pith::Account account;       // what everything made with this env used
     pith::kernels::Tier tier{};  // best_tier(); tests set another before they open a model
 };
 
@@ -76,6 +79,8 @@ template <>
 inline constexpr size_t kFirstSize<pith_sampler_options> = 40;
 template <>
 inline constexpr size_t kFirstSize<pith_cuda_options> = 32;
+template <>
+inline constexpr size_t kFirstSize<pith_usage> = 352;
 
 pith_status read_bytes(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);
 pith_status write_bytes(const void* from, void* to, size_t size, size_t first, const char* name, pith_error* error);

@@ -13,13 +13,16 @@ namespace {
 void* counted_alloc(void* user, size_t size, size_t alignment) {
     pith_model* model = static_cast<pith_model*>(user);
     void* memory = model->env->allocator.alloc(model->env->allocator.user, size, alignment);
-    if (memory) model->bytes.fetch_add(size, std::memory_order_relaxed);
+    if (!memory) return nullptr;
+    model->bytes.fetch_add(size, std::memory_order_relaxed);
+    model->env->account.add(Used::HostWeights, size);
     return memory;
 }
 
 void counted_free(void* user, void* memory, size_t size, size_t alignment) {
     pith_model* model = static_cast<pith_model*>(user);
     model->bytes.fetch_sub(size, std::memory_order_relaxed);
+    model->env->account.subtract(Used::HostWeights, size);
     model->env->allocator.free(model->env->allocator.user, memory, size, alignment);
 }
 
@@ -36,6 +39,7 @@ pith_status open(pith_model* model, const char* path, const pith_model_options& 
     host.cpu_tier = static_cast<uint32_t>(model->env->tier);
     host.scan = options.flags & PITH_MODEL_SCAN;
     host.instance = at.instance;
+    host.account = &model->env->account;
     BackendBytes bytes{};
     PITH_TRY(model->backend->model_create(&host, &model->file, &model->weights, &bytes, error));
     model->host_bytes = sizeof(pith_model) + model->bytes.load() + bytes.host;
@@ -47,10 +51,13 @@ pith_status open(pith_model* model, const char* path, const pith_model_options& 
 }  // namespace
 
 pith_model::pith_model(pith_env* e)
-    : env(retain(e)), allocator{sizeof(pith_allocator), this, counted_alloc, counted_free}, file(allocator) {}
+    : env(retain(e)), allocator{sizeof(pith_allocator), this, counted_alloc, counted_free}, file(allocator) {
+    env->account.add(Used::HostWeights, sizeof(pith_model));
+}
 
 pith_model::~pith_model() {
     if (weights) backend->model_destroy(weights);
+    env->account.subtract(Used::HostWeights, sizeof(pith_model));
 }
 
 void pith::release(pith_model* model) {
@@ -71,6 +78,7 @@ pith_status pith_model_open(pith_env* env, const char* path, const pith_model_op
         return fail(error, PITH_E_ARGUMENT, "options.device is %u, there are %u", o.device, pith_env_device_count(env));
     if (o.flags & ~uint32_t{PITH_MODEL_MMAP | PITH_MODEL_SCAN})
         return fail(error, PITH_E_UNSUPPORTED, "options.flags is 0x%x: a flag is not known", o.flags);
+    Call call(env->account, Used::Load, Event::Open);
     pith_model* made = create<pith_model>(env->allocator, env);
     if (!made) return fail_memory(error, "the model", sizeof(pith_model));
     const pith_status status = open(made, path, o, error);
@@ -91,7 +99,10 @@ pith_status pith_model_open(pith_env* env, const char* path, const pith_model_op
 
 pith_status pith_model_load(pith_model* model, uint64_t budget, uint64_t* left, pith_error* error) {
     if (!model) return fail(error, PITH_E_ARGUMENT, "model is NULL");
+    Call call(model->env->account, Used::Load, Event::Load);
+    const uint64_t before = model->left;
     PITH_TRY(model->backend->model_load(model->weights, budget, &model->left, error));
+    call.set_value(before - model->left);
     if (left) *left = model->left;
     return PITH_OK;
 }

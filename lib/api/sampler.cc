@@ -35,7 +35,12 @@ pith_status pith_sampler_sample(pith_sampler* sampler, const float* logits, size
     if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
     if (!logits) return fail(error, PITH_E_ARGUMENT, "logits is NULL");
     if (!token) return fail(error, PITH_E_ARGUMENT, "token is NULL");
-    return sampler->sampler.sample(logits, count, token, error);
+    Account& account = sampler->env->account;
+    Call call(account, Used::Sample, Event::Sample, &sampler->draw);
+    call.set_value(1);
+    PITH_TRY(sampler->sampler.sample(logits, count, token, error));
+    account.add(Used::TokensDrawn, 1);
+    return PITH_OK;
 }
 
 pith_status pith_sampler_accept(pith_sampler* sampler, const pith_token* tokens, size_t count, pith_error* error) {

@@ -8,4 +8,5 @@ struct pith_sampler {
 
     pith_env* env;
     pith::Sampler sampler;
+    pith::Typical draw;  // what one costs
 };

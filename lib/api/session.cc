@@ -1,20 +1,11 @@
 // <pith/session.h>: one sequence.
-#include <pith/session.h>
+#include "api/session.h"
 
-#include "api/model.h"
 #include "api/sampler.h"
 #include "base/status.h"
 #include "parallel/fp_scope.h"
-#include "session/session.h"
 
 using namespace pith;
-
-struct pith_session {
-    explicit pith_session(const pith_model* m) : model(retain(m)) {}
-
-    pith_model* model;
-    Session sequence;
-};
 
 namespace {
 
@@ -60,6 +51,18 @@ pith_status draw_there(const Session& session, uint32_t row, Sampler& sampler, p
     return status;
 }
 
+// What a session holds, added to the account or taken off it again (sign -1).
+void count_bytes(pith_session* session, uint64_t sign) {
+    Account& account = session->sequence.account;
+    const BackendBytes& b = session->bytes;
+    account.add(Used::HostKv, sign * b.host_kv);
+    account.add(Used::HostStaging, sign * b.host_staging);
+    account.add(Used::HostScratch, sign * (b.host - b.host_kv - b.host_staging + sizeof(pith_session)));
+    account.add(Used::DeviceKv, sign * b.device_kv);
+    account.add(Used::DeviceStaging, sign * b.device_staging);
+    account.add(Used::DeviceScratch, sign * (b.device - b.device_kv - b.device_staging));
+}
+
 }  // namespace
 
 pith_status pith_session_plan(const pith_model* model, const pith_session_options* options, pith_session_info* info, pith_error* error) {
@@ -76,19 +79,27 @@ pith_status pith_session_create(const pith_model* model, const pith_session_opti
     SessionShape shape{};
     PITH_TRY(read_shape(model, options, &shape, error));
     if (model->left) return fail(error, PITH_E_STATE, "the model is not loaded: pith_model_load has bytes left");
-    pith_session* made = create<pith_session>(model->env->allocator, model);
+    pith_env* env = model->env;
+    Call call(env->account, Used::Load, Event::Create);
+    pith_session* made = create<pith_session>(env->allocator, model);
     if (!made) return fail_memory(error, "the session", sizeof(pith_session));
     Session& s = made->sequence;
+    s.account.parent = &env->account;
+    s.account.number = env->account.sessions.fetch_add(1, std::memory_order_relaxed) + 1;
     shape.cancel = &s.cancel;
+    shape.account = &s.account;
     s.backend = model->backend;
     s.shape = shape;
     s.vocab = model->file.config.vocab_size;
     const FpScope fp;  // rope's frequencies
-    const pith_status status = s.backend->session_create(model->weights, &shape, &s.compute, error);
+    pith_status status = s.backend->session_plan(model->weights, &shape, &made->bytes, error);
+    if (status >= 0) status = s.backend->session_create(model->weights, &shape, &s.compute, error);
     if (status < 0) {
         pith_session_destroy(made);
         return status;
     }
+    count_bytes(made, 1);
+    call.set_value(made->bytes.host + made->bytes.device);
     *session = made;
     return PITH_OK;
 }
@@ -96,7 +107,10 @@ pith_status pith_session_create(const pith_model* model, const pith_session_opti
 void pith_session_destroy(pith_session* session) {
     if (!session) return;
     pith_model* model = session->model;
-    if (session->sequence.compute) model->backend->session_destroy(session->sequence.compute);
+    if (session->sequence.compute) {
+        count_bytes(session, ~uint64_t{0});
+        model->backend->session_destroy(session->sequence.compute);
+    }
     destroy(model->env->allocator, session);
     release(model);
 }
@@ -118,16 +132,23 @@ pith_status pith_session_sample(pith_session* session, uint32_t row, pith_sample
     PITH_TRY(session->sequence.check_row(row, error));
     if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
     if (!token) return fail(error, PITH_E_ARGUMENT, "token is NULL");
-    const pith_status status = draw_there(session->sequence, row, sampler->sampler, token, error);
-    if (status != PITH_PENDING) return status;
-    const float* logits = nullptr;
-    PITH_TRY(session->sequence.row(row, &logits, error));
-    return pith_sampler_sample(sampler, logits, session->sequence.vocab, token, error);
+    Session& s = session->sequence;
+    Call call(s.account, Used::Sample, Event::Sample, &s.draw);
+    call.set_value(1);
+    pith_status status = draw_there(s, row, sampler->sampler, token, error);
+    if (status == PITH_PENDING) {
+        const float* logits = nullptr;
+        PITH_TRY(s.row(row, &logits, error));
+        status = sampler->sampler.sample(logits, s.vocab, token, error);
+    }
+    if (status == PITH_OK) s.account.add(Used::TokensDrawn, 1);
+    return status;
 }
 
 pith_status pith_session_logits(pith_session* session, const float** logits, size_t* rows, pith_error* error) {
     if (!session) return fail(error, PITH_E_ARGUMENT, "session is NULL");
     if (!logits) return fail(error, PITH_E_ARGUMENT, "logits is NULL");
+    Call call(session->sequence.account, Used::Sample, Event::Logits, &session->sequence.fetch);
     PITH_TRY(session->sequence.row(0, logits, error));
     if (rows) *rows = session->sequence.rows;
     return PITH_OK;

@@ -10,6 +10,7 @@
 #include <atomic>
 
 #include "model/weights.h"
+#include "usage/account.h"
 
 namespace pith {
 
@@ -22,10 +23,12 @@ struct BackendHost {           // what the env lends to a backend's model
     uint32_t device;           // below what open() counted
     uint32_t reserved;
     pith_cuda_options cuda;    // zero: defaults
+    Account* account;          // where what loading uses is added; NULL: nowhere
 };
 
 struct BackendBytes {
-    uint64_t host, device;
+    uint64_t host, device;     // in all, and of it
+    uint64_t host_kv, device_kv, host_staging, device_staging;
 };
 
 struct SessionShape {          // checked and completed: no zero stands for a default
@@ -37,6 +40,7 @@ struct SessionShape {          // checked and completed: no zero stands for a de
     uint32_t reserved;
     const std::atomic<int32_t>* cancel;
     pith_cuda_options cuda;    // zero: defaults
+    Account* account;          // where what is used is added; NULL: nowhere. Outlives the session
 };
 
 // A sampler as plain data, for backends that draw where the logits are.
@@ -89,7 +93,7 @@ struct Backend {
 
 // Changes whenever what crosses the seam does, as far as sizes tell; a release changes it anyway.
 inline constexpr uint32_t kBackendAbi = PITH_VERSION_MAJOR * 100000000u + PITH_VERSION_MINOR * 1000000u + PITH_VERSION_PATCH * 100000u +
-                                        static_cast<uint32_t>(sizeof(ModelFile) * 7 + sizeof(Layer) * 5 + sizeof(BackendHost) * 3 +
+                                        static_cast<uint32_t>(sizeof(Account) * 11 + sizeof(Trace) * 13 + sizeof(BackendBytes) * 17 + sizeof(ModelFile) * 7 + sizeof(Layer) * 5 + sizeof(BackendHost) * 3 +
                                                               sizeof(SessionShape) * 2 + sizeof(SampleRequest) + sizeof(Backend));
 
 extern const Backend kCpuBackend;

@@ -1,6 +1,8 @@
 // The claim loop and the breach checks.
 #include "parallel/crew.h"
 
+#include <bit>
+
 #include "parallel/fp_scope.h"
 
 #if defined(_WIN32)
@@ -21,6 +23,29 @@ void yield() {
 #endif
 }
 
+// One of the calls that are to be measured; false when there are none left.
+bool take_clock(Ticket& ticket) {
+    uint32_t left = ticket.clocks.load(std::memory_order_relaxed);
+    while (left && !ticket.clocks.compare_exchange_weak(left, left - 1, std::memory_order_relaxed)) {
+    }
+    return left != 0;
+}
+
+// A slot's share, with what it used. The calling thread's CPU time is counted by its call into the library.
+void help(Ticket& ticket, uint32_t slot) {
+    const bool lent = this_thread() != ticket.caller, clocked = lent && take_clock(ticket);
+    CpuClock clock;
+    if (clocked) clock.start();
+    const uint64_t begin = ticket.trace ? monotonic_ns() : 0;
+    const uint32_t done = ticket.drain(slot);
+    if (ticket.trace) ticket.trace->add({begin, monotonic_ns(), done, Event::Help, slot + 1, ticket.session});
+    if (done) ticket.tally.fetch_add(Ticket::kWorked + (lent ? done : 0), std::memory_order_relaxed);
+    if (clocked) {
+        ticket.clocked_ns.fetch_add(clock.ns(), std::memory_order_relaxed);
+        ticket.clocked_chunks.fetch_add(done, std::memory_order_relaxed);
+    }
+}
+
 // What the runner is asked to call, on whatever thread it likes.
 void enter(void* task, uint32_t index) {
     Ticket& ticket = *static_cast<Ticket*>(task);
@@ -32,7 +57,7 @@ void enter(void* task, uint32_t index) {
     }
     if (good) {
         const FpScope fp;
-        ticket.drain(index);
+        help(ticket, index);
     } else {
         ticket.breaches.fetch_add(1, std::memory_order_relaxed);
     }
@@ -41,25 +66,65 @@ void enter(void* task, uint32_t index) {
 
 }  // namespace
 
+void Crew::run_inline(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context) {
+    Trace* trace = account_ ? account_->trace() : nullptr;
+    const uint64_t begin = trace ? monotonic_ns() : 0;
+    used_.in_line++;
+    for (uint32_t chunk = 0; chunk < chunks; chunk++) {
+        if (stop_ && stop_->load(std::memory_order_relaxed)) return;
+        body(context, chunk, 0);
+    }
+    if (trace) trace->add({begin, monotonic_ns(), bytes, Event::Inline, 0, account_->number});
+}
+
+void Crew::open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count) {
+    for (std::atomic<uint64_t>& bits : ticket.started) bits.store(0, std::memory_order_relaxed);
+    ticket.next.store(0, std::memory_order_relaxed);
+    ticket.chunks = chunks;
+    ticket.count = count;
+    ticket.stop = stop_;
+    ticket.tally.store(0, std::memory_order_relaxed);
+    ticket.clocked_ns.store(0, std::memory_order_relaxed);
+    ticket.clocked_chunks.store(0, std::memory_order_relaxed);
+    ticket.caller = this_thread();
+    ticket.trace = account_ ? account_->trace() : nullptr;
+    ticket.session = account_ ? account_->number : 0;
+    unclocked_ += static_cast<double>(bytes);
+    ticket.large = static_cast<double>(bytes) >= kClockedBytes * count;
+    ticket.clocks.store(!account_ ? 0 : ticket.large ? count : unclocked_ >= kClockedBytes ? 1 : 0, std::memory_order_relaxed);
+}
+
+// After a region. All its calls have returned.
+void Crew::count(Ticket& ticket, uint64_t bytes) {
+    used_.lent++;
+    used_.asked += ticket.count;
+    for (const std::atomic<uint64_t>& bits : ticket.started) used_.came += static_cast<uint32_t>(std::popcount(bits.load(std::memory_order_relaxed)));
+    const uint64_t tally = ticket.tally.load(std::memory_order_relaxed), ns = ticket.clocked_ns.load(std::memory_order_relaxed);
+    used_.worked += tally / Ticket::kWorked;
+    const double each = static_cast<double>(bytes) / ticket.chunks;
+    const double lent = each * static_cast<double>(tally % Ticket::kWorked);
+    const double clocked = each * static_cast<double>(ticket.clocked_chunks.load(std::memory_order_relaxed));
+    used_.cpu_ns += ns;
+    if (lent > clocked) used_.uncharged += lent - clocked;
+    if (clocked <= 0 || ticket.large) return;
+    unclocked_ = 0;
+    used_.rate_ns += static_cast<double>(ns);
+    used_.rate_bytes += clocked;
+    if (used_.rate_bytes < 32 * kClockedBytes) return;
+    used_.rate_ns /= 2;  // what was measured long ago counts less
+    used_.rate_bytes /= 2;
+}
+
 void Crew::dispatch(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context) {
     uint64_t count = bytes / kBytesPerSlot;
     if (count > chunks) count = chunks;
     if (count > width()) count = width();
-    if (count < 2) {
-        for (uint32_t chunk = 0; chunk < chunks; chunk++) {
-            if (stop_ && stop_->load(std::memory_order_relaxed)) return;
-            body(context, chunk, 0);
-        }
-        return;
-    }
+    if (count < 2) return run_inline(chunks, bytes, body, context);
     Ticket& ticket = tickets_[turn_++ % kTickets];
-    for (std::atomic<uint64_t>& bits : ticket.started) bits.store(0, std::memory_order_relaxed);
-    ticket.next.store(0, std::memory_order_relaxed);
-    ticket.chunks = chunks;
-    ticket.count = static_cast<uint32_t>(count);
+    open(ticket, chunks, bytes, static_cast<uint32_t>(count));
     ticket.body = body;
     ticket.context = context;
-    ticket.stop = stop_;
+    const uint64_t begin = ticket.trace ? monotonic_ns() : 0;
     ticket.open.store(true);
     runner_.run(runner_.user, enter, &ticket, ticket.count);
     ticket.open.store(false);  // calls that start from here on are late, and see it
@@ -69,6 +134,24 @@ void Crew::dispatch(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* co
         while (ticket.live.load()) yield();
     }
     ticket.drain(0);
+    if (ticket.trace) ticket.trace->add({begin, monotonic_ns(), bytes, Event::Region, 0, ticket.session});
+    this->count(ticket, bytes);
+}
+
+void Crew::settle() {
+    if (!account_) return;
+    CrewUsage& u = used_;
+    if (u.rate_bytes > 0) {
+        u.cpu_ns += static_cast<uint64_t>(u.uncharged * (u.rate_ns / u.rate_bytes));
+        u.uncharged = 0;
+    }
+    account_->add(Used::RegionsInline, u.in_line);
+    account_->add(Used::RegionsLent, u.lent);
+    account_->add(Used::HelpersAsked, u.asked);
+    account_->add(Used::HelpersCame, u.came);
+    account_->add(Used::HelpersWorked, u.worked);
+    account_->add(Used::CpuLent, u.cpu_ns);
+    u.in_line = u.lent = u.asked = u.came = u.worked = u.cpu_ns = 0;
 }
 
 uint32_t Crew::take_breaches() {

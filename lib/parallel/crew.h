@@ -5,6 +5,8 @@
 
 #include <atomic>
 
+#include "usage/account.h"
+
 namespace pith {
 
 inline constexpr uint32_t kMaxSlots = 256;
@@ -24,12 +26,33 @@ struct Ticket {
     void* context = nullptr;
     const std::atomic<int32_t>* stop = nullptr;
 
-    void drain(uint32_t slot) {
-        for (uint32_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
-            if (stop && stop->load(std::memory_order_relaxed)) return;
+    // What was used. A call of a helper's adds to `tally` what it did: calls that found work, and chunks done on other threads.
+    static constexpr uint64_t kWorked = uint64_t{1} << 32;
+    std::atomic<uint64_t> tally{0};
+    std::atomic<uint32_t> clocks{0};  // calls that are to take their thread's CPU time
+    std::atomic<uint64_t> clocked_ns{0}, clocked_chunks{0};
+    const void* caller = nullptr;     // this_thread()
+    bool large = false;               // every share is measured
+    Trace* trace = nullptr;
+    uint32_t session = 0;
+
+    uint32_t drain(uint32_t slot) {  // returns the chunks done
+        uint32_t done = 0;
+        for (uint32_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks; done++) {
+            if (stop && stop->load(std::memory_order_relaxed)) return done;
             body(context, chunk, slot);
         }
+        return done;
     }
+};
+
+// What a crew's regions used since it was last asked. The CPU time of helpers is sampled: a thread's clock costs a system call, as long as
+// many a region's share. By bytes, so that large shares are always measured, and the rest is charged at the rate of those that were.
+struct CrewUsage {
+    uint64_t in_line = 0, lent = 0, asked = 0, came = 0, worked = 0;
+    uint64_t cpu_ns = 0;    // measured, and to be charged in full
+    double uncharged = 0;   // bytes of shares that were not measured
+    double rate_ns = 0, rate_bytes = 0;  // of small shares that were, lately
 };
 
 class Crew {
@@ -37,7 +60,8 @@ public:
     // The most slots worth asking for, by the bytes a region touches: below one of these per slot a helper costs more than it saves.
     static constexpr uint64_t kBytesPerSlot = 128 * 1024;
 
-    explicit Crew(const pith_runner& runner) : runner_(runner) {}
+    // account: what is used is added there; NULL: it is not counted.
+    explicit Crew(const pith_runner& runner, Account* account = nullptr) : runner_(runner), account_(account) {}
     Crew(const Crew&) = delete;
     Crew& operator=(const Crew&) = delete;
 
@@ -55,11 +79,21 @@ public:
 
     // Breaches of the contract seen since the last call: an index called twice, out of range, too late, or run() returning too early.
     uint32_t take_breaches();
+    // Adds what was used since the last time to the account. Not while a region runs.
+    void settle();
 
 private:
     static constexpr uint32_t kTickets = 64;
+    static constexpr double kClockedBytes = 16 << 20;  // one share in so many bytes is measured: 1 us in half a millisecond
+
+    void run_inline(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context);
+    void open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count);
+    void count(Ticket& ticket, uint64_t bytes);
 
     pith_runner runner_;
+    Account* account_;
+    CrewUsage used_;
+    double unclocked_ = kClockedBytes;  // bytes of regions since a share was last measured: the first is
     const std::atomic<int32_t>* stop_ = nullptr;
     uint32_t turn_ = 0;
     Ticket tickets_[kTickets];

@@ -55,11 +55,16 @@ pith_status Session::forward(const pith_token* tokens, size_t count, uint32_t ke
         if (tokens[i] < 0 || static_cast<uint32_t>(tokens[i]) >= vocab)
             return fail(error, PITH_E_ARGUMENT, "tokens[%llu] is %d, the vocabulary has %u", static_cast<unsigned long long>(i), tokens[i], vocab);
     if (cancel.load(std::memory_order_relaxed)) return fail(error, PITH_E_CANCELLED, "the session is cancelled");
+    const bool one = count == 1;
+    // A GPU takes a token in microseconds; the CPU does not.
+    Call call(account, one ? Used::Decode : Used::Prefill, one ? Event::Decode : Event::Prefill, one && backend != &kCpuBackend ? &step : nullptr);
+    call.set_value(count);
     const pith_status status = backend->session_forward(compute, length, tokens, static_cast<uint32_t>(count), keep, error);
     if (status == PITH_E_RUNNER) rows = 0;  // found when the work was done: the logits may be overwritten
     if (status < 0) return status;
     length += static_cast<uint32_t>(count);
     rows = keep;
+    account.add(one ? Used::TokensDecoded : Used::TokensPrefilled, count);
     return PITH_OK;
 }
 

@@ -19,6 +19,8 @@ struct Session {
     uint32_t length = 0;           // tokens in the cache
     uint32_t rows = 0;             // rows of logits of the last forward
     std::atomic<int32_t> cancel{0};
+    Account account;               // what this sequence used
+    Typical step, draw, fetch;     // what a token elsewhere costs the caller, a draw, a look at the logits
 
     // All tokens or none; on failure everything is as it was.
     pith_status forward(const pith_token* tokens, size_t count, uint32_t keep, pith_error* error);

@@ -27,17 +27,18 @@ check base
 check io base
 check text base io
 check model base io
-check parallel base
+check usage base
+check parallel base usage
 check kernels
-check backend base io model parallel kernels
-check session base io model parallel kernels backend
+check backend base io model parallel kernels usage
+check session base io model parallel kernels backend usage
 check sample base parallel
-check api base io text model parallel kernels backend session sample
+check api base io text model parallel kernels backend session sample usage
 # The plug-in includes its own files and what the seam is made of.
 for file in $(find "$source/cuda" -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh'); do
     for target in $(sed -n 's|^#include "\([a-z_]*\)/.*|\1|p' "$file"); do
         case $target in
-            base | io | model | backend | kernels) ;;
+            base | io | model | backend | kernels | usage) ;;
             *) echo "$file includes $target/: not of the seam"; bad=1 ;;
         esac
     done

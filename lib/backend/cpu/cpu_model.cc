@@ -110,12 +110,20 @@ void plan(Model& m, uint8_t* block) {
     m.weight_bytes = planner.used();
 }
 
+// The model's allocator has counted it as weights.
+void count_staging(Model& m, uint64_t bytes) {
+    if (!m.host.account) return;
+    m.host.account->add(Used::HostStaging, bytes);
+    m.host.account->subtract(Used::HostWeights, bytes);
+}
+
 pith_status allocate(Model& m, pith_error* error) {
     const pith_allocator& a = *m.host.allocator;
     if (m.weight_bytes > SIZE_MAX / 2 || m.staging_bytes > SIZE_MAX / 2) return fail_memory(error, "the weights", m.weight_bytes);
     if (!m.staging && m.staging_bytes) {
         m.staging = static_cast<uint8_t*>(a.alloc(a.user, static_cast<size_t>(m.staging_bytes), kCacheLine));
         if (!m.staging) return fail_memory(error, "staging for the weights", m.staging_bytes);
+        count_staging(m, m.staging_bytes);
     }
     if (!m.weights) {
         m.weights = static_cast<uint8_t*>(a.alloc(a.user, static_cast<size_t>(m.weight_bytes), kernels::kWeightAlignment));
@@ -127,7 +135,9 @@ pith_status allocate(Model& m, pith_error* error) {
 
 void free_staging(Model& m) {
     const pith_allocator& a = *m.host.allocator;
-    if (m.staging) a.free(a.user, m.staging, static_cast<size_t>(m.staging_bytes), kCacheLine);
+    if (!m.staging) return;
+    count_staging(m, 0 - m.staging_bytes);
+    a.free(a.user, m.staging, static_cast<size_t>(m.staging_bytes), kCacheLine);
     m.staging = nullptr;
 }
 
@@ -243,7 +253,7 @@ pith_status model_create(const BackendHost* host, const ModelFile* file, void** 
         if (staging > m->staging_bytes) m->staging_bytes = staging;
         m->left += source_bytes(m->items[i]);
     }
-    *bytes = {m->weight_bytes, 0};
+    bytes->host = m->weight_bytes;
     *model = m;
     return PITH_OK;
 }
@@ -264,6 +274,7 @@ pith_status model_load(void* model, uint64_t budget, uint64_t* left, pith_error*
             m.moved = 0;
         }
     }
+    m.crew.settle();
     if (m.crew.take_breaches()) return fail(error, PITH_E_RUNNER, "the runner broke its contract while weights were repacked");
     if (m.item == m.item_count) free_staging(m);
     *left = m.left;

@@ -35,7 +35,7 @@ struct Item {
 };
 
 struct Model {
-    explicit Model(const BackendHost& h, const ModelFile* f) : host(h), crew(h.runner), file(f), arena(*h.allocator) {}
+    explicit Model(const BackendHost& h, const ModelFile* f) : host(h), crew(h.runner, h.account), file(f), arena(*h.allocator) {}
 
     BackendHost host;
     Crew crew;                       // repacking

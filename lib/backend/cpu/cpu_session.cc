@@ -125,8 +125,10 @@ Forms collect_forms(const Linear* const* linears, uint32_t count, bool exact) {
 }
 
 pith_status session_plan(const void* model, const SessionShape* shape, BackendBytes* bytes, pith_error* error) {
-    bytes->device = 0;
-    return count_bytes(*static_cast<const Model*>(model), *shape, &bytes->host, error);
+    const Model& m = *static_cast<const Model*>(model);
+    const uint64_t positions = uint64_t{ceil_div(shape->context_length, kPage)} * kPage * m.file->config.layers;
+    bytes->host_kv = positions * m.file->config.kv_heads * m.file->config.head_dim * (size_of(shape->k_type) + size_of(shape->v_type));
+    return count_bytes(m, *shape, &bytes->host, error);
 }
 
 pith_status session_create(const void* model, const SessionShape* shape, void** session, pith_error* error) {

@@ -16,7 +16,7 @@ struct Prepared {
 };
 
 struct Session {
-    Session(const Model* m, const SessionShape& s) : model(m), shape(s), crew(s.runner) {}
+    Session(const Model* m, const SessionShape& s) : model(m), shape(s), crew(s.runner, s.account) {}
 
     const Model* model;
     SessionShape shape;

@@ -335,6 +335,7 @@ pith_status session_forward(void* session, uint32_t length, const pith_token* to
         run_head(s, rows);
         s.crew.set_stop(s.shape.cancel);
     }
+    s.crew.settle();
     if (s.crew.take_breaches())
         return fail(error, PITH_E_RUNNER, "the runner broke its contract during forward: an index was called twice, out of range or late, "
                     "or run() returned before its calls had");
