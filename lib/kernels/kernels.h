@@ -15,6 +15,7 @@ enum class Type : uint32_t { F32, F16, BF16, Q4 };
 
 inline constexpr uint32_t kTileRows = 16;  // rows of a tile: one weight row a lane; the last tile is padded with zero rows
 inline constexpr size_t kWeightAlignment = 64;
+inline constexpr uint32_t kTokenLanes = 8;  // tokens of an interleaved group
 
 // A matrix [rows, cols] (outputs, inputs) repacked into tiles of 16 rows, the same layout on every tier.
 //   float types: element (k, lane) of tile t at data + t * tile_bytes + (k * 16 + lane) * size of type
@@ -51,6 +52,10 @@ void pack_dense(const Matrix& to, uint8_t* data, const void* from, uint32_t tile
 // ---------------------------------------------------------------- activations
 // Rows of activations, one a token. Float matrices read x; Q4 reads q/scale/sum if q is set (fast), else x (exact).
 // Columns are in the matrix's order: for act-order the caller has gathered them (see gather / quantise).
+//
+// With `lanes` = kTokenLanes the int8 form is interleaved: a group of eight tokens takes the room of its eight rows, as
+//   q [octet of columns][8 tokens][8 bytes], scale and sum [block][8 tokens]
+// so that many tokens are one stream of memory. All eight lanes of a group must hold numbers; ranges begin at whole groups.
 struct Activations {
     const float* x = nullptr;
     size_t x_stride = 0;        // floats from token to token
@@ -59,6 +64,7 @@ struct Activations {
     const float* scale = nullptr;  // [token][block_stride]: x ~ q * scale of its block
     const int32_t* sum = nullptr;  // [token][block_stride]: minus the sum of q over the block
     size_t block_stride = 0;
+    uint32_t lanes = 1;  // or kTokenLanes
 };
 // Columns of one activation block for a matrix of this group size: divides it. The last block may be shorter.
 uint32_t activation_block(uint32_t group);
@@ -90,13 +96,16 @@ struct Attention {
 struct Table {
     Tier tier;
     const char* name;  // "scalar", "avx2", "avx512"
+    uint32_t lanes;    // of Activations when there are many tokens; 1: this tier has no interleaved form
 
     // y[t * y_stride + row] = sum over k of w[row, k] * x[t, k], for tokens [token_begin, token_end) and whole tiles
     // [tile_begin, tile_end); padded rows are not written. y is indexed by absolute token and row.
     void (*matmul)(const Matrix& w, const Activations& x, uint32_t token_begin, uint32_t token_end, uint32_t tile_begin, uint32_t tile_end,
                    float* y, size_t y_stride);
     // One token to int8 blocks; perm (NULL: identity) gathers: position i quantises x[perm[i]]. A NaN or Inf makes its block's scale NaN.
-    void (*quantise)(const float* x, uint32_t cols, uint32_t block, const uint32_t* perm, int8_t* q, float* scale, int32_t* sum);
+    // lanes: of Activations, 1 or kTokenLanes; then q, scale and sum point at this token's first byte, float and integer in its group.
+    void (*quantise)(const float* x, uint32_t cols, uint32_t block, const uint32_t* perm, uint32_t lanes, int8_t* q, float* scale,
+                     int32_t* sum);
     void (*rms_norm)(const float* x, const float* weight, uint32_t n, float eps, float* y);  // y may be x
     void (*silu_mul)(const float* gate, const float* up, uint32_t n, float* y);              // y may be gate or up
     void (*add)(const float* x, uint32_t n, float* y);                                       // y += x

@@ -9,7 +9,7 @@ size_t tile_bytes(const Matrix& shape) {
     return align_64(size_t{shape.cols} * kTileRows * element_size(shape.type));
 }
 
-uint32_t activation_block(uint32_t group) { return group % 64 == 0 ? 64 : 32; }
+uint32_t activation_block(uint32_t group) { return group % 128 == 0 ? 128 : group % 64 == 0 ? 64 : 32; }
 
 size_t attention_scratch(uint32_t heads_per_kv_head, uint32_t head_dim) {
     return align_64(attention_layout(heads_per_kv_head, head_dim).size * sizeof(float));

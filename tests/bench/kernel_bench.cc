@@ -86,10 +86,12 @@ struct Weights {
 void bench_matmul(const Table& table, Type type, bool fast, uint32_t rows, uint32_t cols, uint32_t tokens, double bandwidth) {
     const Weights weights(type, rows, cols, type == Type::Q4 ? 128 : 0);
     const Matrix& w = weights.w;
-    const size_t stride = cols + 64, blocks = cols / 32 + 1;
-    std::vector<float> x(stride * tokens, 0.5f), y(size_t{rows} * tokens), scale(blocks * tokens, 0.01f);
-    std::vector<int8_t> q(stride * tokens, 3);
-    std::vector<int32_t> sum(blocks * tokens, -100);
+    // As the backend does: few tokens in rows of their own, many interleaved.
+    const uint32_t lanes = tokens > 4 ? table.lanes : 1, whole = (tokens + lanes - 1) / lanes * lanes;
+    const size_t stride = cols, blocks = cols / 32 + 1;
+    std::vector<float> x(stride * tokens, 0.5f), y(size_t{rows} * tokens), scale(blocks * whole, 0.01f);
+    std::vector<int8_t> q(stride * whole, 3);
+    std::vector<int32_t> sum(blocks * whole, -100);
     Activations a;
     a.x = x.data();
     a.x_stride = stride;
@@ -98,6 +100,7 @@ void bench_matmul(const Table& table, Type type, bool fast, uint32_t rows, uint3
     a.scale = scale.data();
     a.sum = sum.data();
     a.block_stride = blocks;
+    a.lanes = fast ? lanes : 1;
     // As the backend cuts: tiles of 64 tokens with a run of weight tiles.
     const double time = best_of([&] {
         for (uint32_t tile = 0; tile < w.tiles(); tile += 32) {
@@ -172,7 +175,7 @@ void bench_elementwise(const Table& table) {
     report("rms_norm", [&] { table.rms_norm(x.data(), w.data(), kN, 1e-5f, y.data()); });
     report("silu_mul", [&] { table.silu_mul(x.data(), w.data(), kN, y.data()); });
     report("add", [&] { table.add(x.data(), kN, y.data()); });
-    report("quantise", [&] { table.quantise(x.data(), kN, 64, nullptr, q.data(), scale.data(), sum.data()); });
+    report("quantise", [&] { table.quantise(x.data(), kN, 128, nullptr, 1, q.data(), scale.data(), sum.data()); });
 }
 
 void bench(const Table& table, const std::string& filter) {

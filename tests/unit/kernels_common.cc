@@ -117,9 +117,23 @@ TestActivations activations(const Table& table, const TestMatrix& m, uint32_t to
     a.scale.resize(a.fast.block_stride * tokens);
     a.sum.resize(a.fast.block_stride * tokens);
     for (uint32_t t = 0; t < tokens; t++) {
-        table.quantise(a.x.data() + size_t{t} * cols, cols, block, nullptr, a.q.data() + t * a.fast.q_stride,
+        table.quantise(a.x.data() + size_t{t} * cols, cols, block, nullptr, 1, a.q.data() + t * a.fast.q_stride,
                        a.scale.data() + t * a.fast.block_stride, a.sum.data() + t * a.fast.block_stride);
     }
+    const size_t lanes = table.lanes, whole = (tokens + lanes - 1) / lanes * lanes;
+    a.wide = a.fast;
+    a.wide.lanes = table.lanes;
+    a.wide_q.resize(a.wide.q_stride * whole);
+    a.wide_scale.resize(a.wide.block_stride * whole);
+    a.wide_sum.resize(a.wide.block_stride * whole);
+    for (size_t t = 0; t < tokens; t++) {
+        const size_t group = t / lanes * lanes, lane = t % lanes;
+        table.quantise(a.x.data() + t * cols, cols, block, nullptr, table.lanes, a.wide_q.data() + group * a.wide.q_stride + lane * 8,
+                       a.wide_scale.data() + group * a.wide.block_stride + lane, a.wide_sum.data() + group * a.wide.block_stride + lane);
+    }
+    a.wide.q = a.wide_q.data();
+    a.wide.scale = a.wide_scale.data();
+    a.wide.sum = a.wide_sum.data();
     a.fast.q = a.q.data();
     a.fast.scale = a.scale.data();
     a.fast.sum = a.sum.data();

@@ -128,6 +128,11 @@ struct TestActivations {
     std::vector<float> scale;
     std::vector<int32_t> sum;
     Activations exact, fast;
+    // The int8 form interleaved, if the tier has it.
+    std::vector<int8_t> wide_q;
+    std::vector<float> wide_scale;
+    std::vector<int32_t> wide_sum;
+    Activations wide;
 };
 TestActivations activations(const Table& table, const TestMatrix& m, uint32_t tokens, Random& random);
 

@@ -150,7 +150,7 @@ TEST_CASE("quantise", "[kernels]") {
                     Guarded<int8_t> q(cols);
                     Guarded<float> scale(blocks);
                     Guarded<int32_t> sum(blocks);
-                    table->quantise(x.data(), cols, block, permuted ? perm.data() : nullptr, q.data(), scale.data(), sum.data());
+                    table->quantise(x.data(), cols, block, permuted ? perm.data() : nullptr, 1, q.data(), scale.data(), sum.data());
                     for (uint32_t b = 0; b < blocks; b++) {
                         int total = 0, largest = 0;
                         for (uint32_t i = b * block; i < std::min(cols, (b + 1) * block); i++) {
@@ -170,11 +170,11 @@ TEST_CASE("quantise", "[kernels]") {
         int8_t q[64];
         float scale[2];
         int32_t sum[2];
-        table->quantise(tiny.data(), 64, 32, nullptr, q, scale, sum);
+        table->quantise(tiny.data(), 64, 32, nullptr, 1, q, scale, sum);
         for (const int8_t v : q) CHECK(v == 0);
         CHECK((scale[0] == 0.0f && scale[1] == 0.0f && sum[0] == 0 && sum[1] == 0));
         tiny.assign(64, 3.4e38f);
-        table->quantise(tiny.data(), 64, 64, nullptr, q, scale, sum);
+        table->quantise(tiny.data(), 64, 64, nullptr, 1, q, scale, sum);
         CHECK(q[0] == 127);
         CHECK(std::isfinite(scale[0]));
     }

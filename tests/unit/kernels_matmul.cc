@@ -104,6 +104,32 @@ void check_cuttings(const Table& table, const Matrix& w, const Activations& x, u
     }
 }
 
+// The interleaved form gives the same bits, writes no token or row that was not asked for, and may be cut at whole groups.
+void check_wide(const Table& table, const Matrix& w, const TestActivations& a, uint32_t tokens) {
+    if (table.lanes == 1) return;
+    REQUIRE(table.lanes == kTokenLanes);
+    const size_t stride = w.rows + 3;
+    Guarded<float> plain(stride * tokens), wide(stride * tokens);
+    table.matmul(w, a.fast, 0, tokens, 0, w.tiles(), plain.data(), stride);
+    table.matmul(w, a.wide, 0, tokens, 0, w.tiles(), wide.data(), stride);
+    CHECK(same_bits(plain.data(), wide.data(), plain.size()));
+    memset(static_cast<void*>(wide.data()), 0x5A, wide.size() * sizeof(float));
+    for (uint32_t t = 0; t < tokens; t += 16) {
+        for (uint32_t tile = 0; tile < w.tiles(); tile += 3)
+            table.matmul(w, a.wide, t, std::min(t + 16, tokens), tile, std::min(tile + 3, w.tiles()), wide.data(), stride);
+    }
+    CHECK(same_bits(plain.data(), wide.data(), plain.size()));
+    if (tokens < 11) return;
+    Guarded<float> few(stride * tokens);
+    table.matmul(w, a.wide, 8, 11, 0, w.tiles(), few.data(), stride);
+    for (size_t i = 0; i < few.size(); i++) {
+        const bool wanted = i / stride >= 8 && i / stride < 11 && i % stride < w.rows;
+        uint32_t bits;
+        memcpy(&bits, &few[i], 4);
+        if (wanted ? !same_bits(&few[i], &plain[i], 1) : bits != 0x5A5A5A5A) FAIL("token " << i / stride << " row " << i % stride);
+    }
+}
+
 }  // namespace
 
 TEST_CASE("matmul equals the sum in double precision, in every cutting", "[kernels]") {
@@ -125,6 +151,7 @@ TEST_CASE("matmul equals the sum in double precision, in every cutting", "[kerne
             table->matmul(w, a.fast, 0, kTokens, 0, w.tiles(), y.data(), stride);
             check_product(c.m, dequantised(a, kTokens, w.cols, activation_block(w.group)), y.data(), stride, kTokens);
             check_cuttings(*table, w, a.fast, kTokens);
+            check_wide(*table, w, a, kTokens);
         }
     }
 }
@@ -153,7 +180,7 @@ TEST_CASE("the largest codes, activations and zero points do not overflow", "[ke
                 std::vector<float> x(kCols, -3.0f), scale(kCols / block);
                 std::vector<int8_t> q(kCols);
                 std::vector<int32_t> sum(kCols / block);
-                table->quantise(x.data(), kCols, block, nullptr, q.data(), scale.data(), sum.data());
+                table->quantise(x.data(), kCols, block, nullptr, 1, q.data(), scale.data(), sum.data());
                 CHECK(q[0] == -127);
                 CHECK(sum[0] == static_cast<int32_t>(127 * block));
                 Activations a;
@@ -267,7 +294,7 @@ TEST_CASE("NaN and infinity in activations reach the product", "[kernels]") {
                 x[at] = bad;
                 std::vector<int8_t> q(256);
                 std::vector<int32_t> sum(8);
-                table->quantise(x.data(), 256, activation_block(128), nullptr, q.data(), scale.data(), sum.data());
+                table->quantise(x.data(), 256, activation_block(128), nullptr, 1, q.data(), scale.data(), sum.data());
                 Activations a;
                 a.q = q.data();
                 a.scale = scale.data();

@@ -44,7 +44,7 @@ Needs survey(const Model& model, bool exact) {
 void lay_out_scratch(Session& s, Block& at) {
     const Model& model = *s.model;
     const Config& c = model.file->config;
-    const uint64_t batch = s.shape.batch_length, half = c.head_dim / 2;
+    const uint64_t batch = s.shape.batch_length, whole = align_up(batch, uint64_t{kernels::kTokenLanes}), half = c.head_dim / 2;
     const uint64_t q_width = uint64_t{c.heads} * c.head_dim, kv_width = uint64_t{c.kv_heads} * c.head_dim;
     at.take(s.inverse_frequencies, half);
     at.take(s.x, batch, c.hidden);
@@ -64,9 +64,9 @@ void lay_out_scratch(Session& s, Block& at) {
     for (uint32_t i = 0; i < needs.forms; i++) {
         if (needs.gathered) at.take(s.prepared[i].x, batch, s.x_stride);
         if (!needs.quantised) continue;
-        at.take(s.prepared[i].q, batch, s.q_stride);
-        at.take(s.prepared[i].scale, batch, s.block_stride);
-        at.take(s.prepared[i].sum, batch, s.block_stride);
+        at.take(s.prepared[i].q, whole, s.q_stride);
+        at.take(s.prepared[i].scale, whole, s.block_stride);
+        at.take(s.prepared[i].sum, whole, s.block_stride);
     }
     s.attention_scratch_bytes = align_up(uint64_t{kernels::attention_scratch(c.heads / c.kv_heads, c.head_dim)}, uint64_t{kCacheLine});
     at.take(s.attention_scratch, s.crew.width(), s.attention_scratch_bytes);

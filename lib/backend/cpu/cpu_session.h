@@ -7,7 +7,8 @@ namespace pith::cpu {
 inline constexpr uint32_t kPage = 256;   // positions of a KV page
 inline constexpr uint32_t kMaxForms = 3;  // q, k and v may each want another
 
-// An input prepared in one form, for up to batch_length tokens.
+// An input prepared in one form, for up to batch_length tokens. Floats are found by the token's place in the batch, int8 by its place
+// among those that still matter.
 struct Prepared {
     float* x = nullptr;        // gathered floats
     int8_t* q = nullptr;       // int8 blocks with their scales and sums

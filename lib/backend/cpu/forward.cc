@@ -20,6 +20,7 @@ using kernels::Matrix;
 
 constexpr uint32_t kTokenTile = 16;     // a chunk of tokens is a multiple of what the kernels block by
 constexpr uint32_t kMostTokens = 64;
+constexpr uint32_t kMostPlain = 4;  // tokens; the memory brings weights no faster than these can be multiplied
 constexpr uint64_t kLeastChunk = 32 * 1024, kMostChunk = 512 * 1024;  // bytes of weights a chunk claims
 
 // One batch of consecutive tokens on its way through the layers.
@@ -41,6 +42,22 @@ struct Pass {
 };
 
 // ---------------------------------------------------------------- inputs
+// How many tokens lie interleaved in the int8 inputs: few are read along with weights that come from memory, and want short rows.
+uint32_t lanes_of(const Pass& p) { return p.tokens - p.begin > kMostPlain ? p.kernels.lanes : 1; }
+
+// Where the int8 input of a token lies. Rows are counted from the first token that matters.
+struct Row {
+    uint64_t lanes, group, lane;
+    Row(const Pass& p, uint32_t token) : lanes(lanes_of(p)), group((token - p.begin) / lanes * lanes), lane((token - p.begin) % lanes) {}
+    uint64_t at(uint64_t stride, uint64_t each) const { return group * stride + lane * each; }
+};
+
+void quantise(const Pass& p, const InputForm& form, const Prepared& to, const float* from, uint32_t width, uint32_t token) {
+    const Row row(p, token);
+    p.kernels.quantise(from, width, form.block, form.perm, static_cast<uint32_t>(row.lanes), to.q + row.at(p.s.q_stride, 8),
+                       to.scale + row.at(p.s.block_stride, 1), to.sum + row.at(p.s.block_stride, 1));
+}
+
 void prepare(const Pass& p, const Forms& forms, const float* x, uint32_t width, uint32_t token_begin, uint32_t token_end) {
     for (uint32_t f = 0; f < forms.count; f++) {
         const InputForm& form = forms.form[f];
@@ -48,8 +65,10 @@ void prepare(const Pass& p, const Forms& forms, const float* x, uint32_t width, 
         for (uint32_t t = token_begin; t < token_end; t++) {
             const float* from = x + uint64_t{t} * width;
             if (form.quantised) {
-                p.kernels.quantise(from, width, form.block, form.perm, to.q + t * p.s.q_stride, to.scale + t * p.s.block_stride,
-                                   to.sum + t * p.s.block_stride);
+                quantise(p, form, to, from, width, t);
+                // The last group is filled up with its last token.
+                for (uint32_t fill = t + 1; t + 1 == p.tokens && (fill - p.begin) % lanes_of(p); fill++)
+                    quantise(p, form, to, from, width, fill);
             } else if (form.perm) {
                 float* gathered = to.x + t * p.s.x_stride;
                 for (uint32_t i = 0; i < width; i++) gathered[i] = from[form.perm[i]];
@@ -62,14 +81,15 @@ Activations activations(const Pass& p, const Forms& forms, uint32_t linear, cons
     const InputForm& form = forms.form[forms.index[linear]];
     const Prepared& from = p.s.prepared[forms.index[linear]];
     Activations a;
-    a.x = form.perm ? from.x : x;
     a.x_stride = form.perm ? p.s.x_stride : width;
+    a.x = (form.perm ? from.x : x) + p.begin * a.x_stride;
     if (form.quantised) {
         a.q = from.q;
         a.q_stride = p.s.q_stride;
         a.scale = from.scale;
         a.sum = from.sum;
         a.block_stride = p.s.block_stride;
+        a.lanes = lanes_of(p);
     }
     return a;
 }
@@ -84,7 +104,8 @@ struct Job {
 
 void multiply(const Pass& p, const Job& job, uint32_t token_begin, uint32_t token_end, uint32_t tile_begin, uint32_t tile_end) {
     const Matrix& w = job.linear->matrix;
-    p.kernels.matmul(w, job.x, token_begin, token_end, tile_begin, tile_end, job.y, job.y_stride);
+    p.kernels.matmul(w, job.x, token_begin - p.begin, token_end - p.begin, tile_begin, tile_end, job.y + p.begin * job.y_stride,
+                     job.y_stride);
     if (!job.linear->bias) return;
     const uint32_t row = tile_begin * kTileRows, end = tile_end * kTileRows < w.rows ? tile_end * kTileRows : w.rows;
     for (uint32_t t = token_begin; t < token_end; t++) p.kernels.add(job.linear->bias + row, end - row, job.y + t * job.y_stride + row);

@@ -19,6 +19,7 @@ struct Tune {
     using DenseShape = RegisterShape<4, 1, 6>;
     using ExactShape = RegisterShape<2, 1, 4>;
     using FastShape = RegisterShape<4, 1, 8>;
+    static constexpr int kWideTiles = 1;
     // Of attention: registers of scores and of output.
     static constexpr int kScoreVecs = 4, kMixVecs = 4;
 };
@@ -37,6 +38,9 @@ inline __m128 high_half(__m256 x) { return _mm256_extractf128_ps(x, 1); }
 // Forced inline: GCC takes a function that only prefetches for one without effect, and drops the call.
 PITH_KERNEL_INLINE inline void prefetch(const uint8_t* at, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T0);
+}
+PITH_KERNEL_INLINE inline void prefetch_far(const uint8_t* at, size_t bytes) {  // to the second level: the first is full
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T1);
 }
 inline Vec set1(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
 inline Vec zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
@@ -168,11 +172,17 @@ inline __m256i quad(const int8_t* at) {
     return _mm256_set1_epi32(bytes);
 }
 
+// Where octet o of token t lies: in rows of their own, or interleaved.
+template <int kTokens>
+PITH_KERNEL_INLINE inline const int8_t* octet_at(const int8_t* const (&q)[kTokens], int t, uint32_t o) {
+    return q[t] + o * 8;
+}
+PITH_KERNEL_INLINE inline const int8_t* octet_at(const int8_t* q, int t, uint32_t o) { return q + o * 64 + t * 8; }
+
 // dot += the sums of at most four octets, for the rows of one register: a pair of products is at most 2 * 15 * 127 = 3810, so four
 // octets fit 16 bits. A loop, since GCC 12 would share the broadcasts of unrolled halves and run out of registers.
-template <int kTokens>
-PITH_KERNEL_INLINE inline void dots_half(__m256i (&dot)[kTokens], const uint8_t* codes, const int8_t* const (&q)[kTokens], uint32_t o,
-                                         uint32_t octets) {
+template <int kTokens, class Activation>
+PITH_KERNEL_INLINE inline void dots_half(__m256i (&dot)[kTokens], const uint8_t* codes, const Activation& q, uint32_t o, uint32_t octets) {
     const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     __m256i sum[kTokens];
     unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { sum[t] = _mm256_setzero_si256(); });
@@ -180,8 +190,8 @@ PITH_KERNEL_INLINE inline void dots_half(__m256i (&dot)[kTokens], const uint8_t*
         const __m256i both = load_256(codes + o * 64);
         const __m256i low = _mm256_and_si256(both, mask), high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
-            const __m256i first = _mm256_maddubs_epi16(low, quad(q[t] + o * 8)),
-                          second = _mm256_maddubs_epi16(high, quad(q[t] + o * 8 + 4));
+            const int8_t* x = octet_at(q, t, o);
+            const __m256i first = _mm256_maddubs_epi16(low, quad(x)), second = _mm256_maddubs_epi16(high, quad(x + 4));
             sum[t] = _mm256_add_epi16(sum[t], _mm256_add_epi16(first, second));
         });
     }
@@ -189,8 +199,8 @@ PITH_KERNEL_INLINE inline void dots_half(__m256i (&dot)[kTokens], const uint8_t*
 }
 
 // dot[i][t] += codes of tile i times the int8 activations of token t.
-template <int kTiles, int kTokens>
-PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens],
+template <int kTiles, int kTokens, class Activation>
+PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const Activation& q,
                                     uint32_t octets) {
     unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
         __m256i a[kTokens], b[kTokens];
@@ -200,6 +210,12 @@ PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t*
         for (uint32_t o = 0; o < octets; o += 4) dots_half(b, codes[i] + 32, q, o, smaller(4, octets - o));
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { dot[i][t] = Ints{a[t], b[t]}; });
     });
+}
+
+template <int kTiles>
+PITH_KERNEL_INLINE inline void wide_dots(Ints (&dot)[kTiles][kTokenLanes], const uint8_t* const (&codes)[kTiles], const int8_t* q,
+                                         uint32_t octets) {
+    dots(dot, codes, q, octets);
 }
 
 // One token: both registers of an octet at once, so that memory is read in order.

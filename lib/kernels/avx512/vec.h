@@ -28,6 +28,7 @@ struct Tune {
     using DenseShape = RegisterShape<4, 2, 8>;
     using ExactShape = RegisterShape<4, 2, 8>;
     using FastShape = RegisterShape<4, 2, 8>;
+    static constexpr int kWideTiles = 2;
     // Of attention: registers of scores and of output.
     static constexpr int kScoreVecs = 16, kMixVecs = 16;
 };
@@ -37,6 +38,9 @@ inline __mmask16 first(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1
 // Forced inline: GCC takes a function that only prefetches for one without effect, and drops the call.
 PITH_KERNEL_INLINE inline void prefetch(const uint8_t* at, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T0);
+}
+PITH_KERNEL_INLINE inline void prefetch_far(const uint8_t* at, size_t bytes) {  // to the second level: the first is full
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T1);
 }
 inline Vec set1(float value) { return {_mm512_set1_ps(value)}; }
 inline Vec zero() { return {_mm512_setzero_ps()}; }
@@ -143,6 +147,34 @@ PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t*
     } else {
         for (; o < octets; o++) dots_octet(dot, codes, q, o);
     }
+}
+
+// The same for a group of interleaved tokens.
+template <int kTiles>
+PITH_KERNEL_INLINE inline void wide_octet(Ints (&dot)[kTiles][kTokenLanes], const uint8_t* const (&codes)[kTiles], const int8_t* q,
+                                          uint32_t o) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i low[kTiles], high[kTiles];
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        const __m512i both = _mm512_load_si512(codes[i] + o * 64);
+        low[i] = _mm512_and_si512(both, mask);
+        high[i] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+    });
+    unroll<kTokenLanes>([&](int t) PITH_KERNEL_INLINE {
+        const __m512i first = quad(q + o * 64 + t * 8);
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][t].v = _mm512_dpbusd_epi32(dot[i][t].v, low[i], first); });
+    });
+    unroll<kTokenLanes>([&](int t) PITH_KERNEL_INLINE {
+        const __m512i second = quad(q + o * 64 + t * 8 + 4);
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][t].v = _mm512_dpbusd_epi32(dot[i][t].v, high[i], second); });
+    });
+}
+template <int kTiles>
+PITH_KERNEL_INLINE inline void wide_dots(Ints (&dot)[kTiles][kTokenLanes], const uint8_t* const (&codes)[kTiles], const int8_t* q,
+                                         uint32_t octets) {
+    uint32_t o = 0;
+    for (; octets - o >= 4; o += 4) unroll<4>([&](int i) PITH_KERNEL_INLINE { wide_octet(dot, codes, q, o + static_cast<uint32_t>(i)); });
+    for (; o < octets; o++) wide_octet(dot, codes, q, o);
 }
 
 // One token: few instructions an octet, so that many loads are in flight. The high nibbles stay where they are, sixteen times too

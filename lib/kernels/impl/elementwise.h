@@ -80,7 +80,7 @@ inline void to_float(Type type, const void* from, size_t n, float* y) {
 }
 
 // One token's block to q = round(x * 127 / absmax). A block that is all but zero becomes zero: 127 / absmax would overflow.
-inline void quantise_block(const float* x, uint32_t columns, const uint32_t* perm, int8_t* q, float* scale, int32_t* sum) {
+inline void quantise_block(const float* x, uint32_t columns, const uint32_t* perm, uint32_t lanes, int8_t* q, float* scale, int32_t* sum) {
     const auto values = [&](size_t i, uint32_t count) { return perm ? gather_n(x, perm + i, count) : load_n(x + i, count); };
     Ints largest = set1_int(0);
     by_16(columns, [&](size_t i, uint32_t count) { largest = max_magnitude(largest, values(i, count)); });
@@ -95,23 +95,24 @@ inline void quantise_block(const float* x, uint32_t columns, const uint32_t* per
         factor = 127.0f / absmax;
     }
     Ints total = set1_int(0);
-    if (factor == 0.0f) {
-        memset(q, 0, columns);
-    } else {
-        const Vec factors = set1(factor);
-        by_16(columns, [&](size_t i, uint32_t count) {
-            const Ints rounded = round(mul(values(i, count), factors));
-            store_int8(q + i, rounded, count);
-            total = add(total, rounded);
-        });
-    }
+    const Vec factors = set1(factor);
+    by_16(columns, [&](size_t i, uint32_t count) {
+        const Ints rounded = factor == 0.0f ? set1_int(0) : round(mul(values(i, count), factors));
+        total = add(total, rounded);
+        if (lanes == 1) return store_int8(q + i, rounded, count);
+        int8_t bytes[16];
+        store_int8(bytes, rounded, 16);
+        memcpy(q + i * lanes, bytes, 8);
+        if (count > 8) memcpy(q + (i + 8) * lanes, bytes + 8, 8);
+    });
     *sum = -reduce_add(total);
 }
 
-inline void quantise(const float* x, uint32_t cols, uint32_t block, const uint32_t* perm, int8_t* q, float* scale, int32_t* sum) {
-    for (uint32_t column = 0, b = 0; column < cols; column += block, b++) {
-        quantise_block(perm ? x : x + column, smaller(block, cols - column), perm ? perm + column : nullptr, q + column, scale + b,
-                       sum + b);
+inline void quantise(const float* x, uint32_t cols, uint32_t block, const uint32_t* perm, uint32_t lanes, int8_t* q, float* scale,
+                     int32_t* sum) {
+    for (uint32_t column = 0; column < cols; column += block, scale += lanes, sum += lanes) {
+        quantise_block(perm ? x : x + column, smaller(block, cols - column), perm ? perm + column : nullptr, lanes,
+                       q + size_t{column} * lanes, scale, sum);
     }
 }
 

@@ -166,6 +166,143 @@ private:
     }
 };
 
+// The same for groups of kTokenLanes interleaved tokens. The sums stay in memory, so that all registers are the integer sums'; a piece
+// of the columns meets all groups before the next one, so that its weights come from the first level of the cache.
+template <int kTiles>
+class Q4Wide {
+public:
+    static constexpr uint32_t kGroups = 8;  // of tokens, at most
+    Q4Wide(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile)
+        : job_(job), token_(token), token_end_(token_end), tile_(tile), groups_((token_end - token + kTokenLanes - 1) / kTokenLanes) {}
+
+    // ahead: what to bring near meanwhile.
+    void run(const uint8_t* ahead, size_t ahead_bytes) {
+        const uint32_t weight_groups = groups_of(job_.w), piece = larger(1, kPiece / job_.w.group);
+        const size_t share = align_64(ahead_bytes / (size_t{groups_} * weight_groups));
+        for (uint32_t g = 0; g < groups_; g++) clear(sum_[g]);
+        for (uint32_t begin = 0; begin < weight_groups; begin += piece) {
+            for (uint32_t g = 0; g < groups_; g++) {
+                columns(g, begin, smaller(begin + piece, weight_groups), ahead, share);
+                ahead += piece * share;
+            }
+        }
+        for (uint32_t g = 0; g < groups_; g++) store_group(g);
+    }
+
+private:
+    static constexpr uint32_t kPiece = 1024;  // columns
+    static constexpr int kSums = kTiles * int{kTokenLanes};
+    struct Sums {
+        alignas(64) float values[kSums * kTileRows];
+        float* at(int i) { return values + i * int{kTileRows}; }
+    };
+
+    const Job& job_;
+    const uint32_t token_, token_end_, tile_, groups_;
+    Sums sum_[kGroups];
+
+    static void clear(Sums& sums) {
+        for (int i = 0; i < kSums; i++) store(sums.at(i), zero());
+    }
+    const uint8_t* tile(int i) const { return job_.tile(tile_ + static_cast<uint32_t>(i)); }
+
+    // Weight groups [begin, end) times one group of tokens.
+    void columns(uint32_t g, uint32_t begin, uint32_t end, const uint8_t* ahead, size_t share) {
+        const Matrix& w = job_.w;
+        const uint32_t token = token_ + g * kTokenLanes;
+        uint32_t column = begin * w.group;
+        const size_t block = column / job_.block;
+        const uint8_t* codes[kTiles];
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] = tile(i) + job_.q4.codes + size_t{column} * 8; });
+        const int8_t* q = job_.x.q + token * job_.x.q_stride + size_t{column} * kTokenLanes;
+        const float* scales = job_.x.scale + token * job_.x.block_stride + block * kTokenLanes;
+        const int32_t* sums = job_.x.sum + token * job_.x.block_stride + block * kTokenLanes;
+        Sums part;
+        clear(part);
+        for (uint32_t group = begin; group < end; group++) {
+            const uint32_t group_end = smaller(column + w.group, w.cols);
+            prefetch_far(ahead, share);
+            ahead += share;
+            for (bool first = true; column < group_end; first = false) {
+                const uint32_t count = smaller(job_.block, group_end - column);
+                column += count;
+                one_block(group, count / 8, codes, q, scales, sums, first, column == group_end, part, sum_[g]);
+                unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] += size_t{count} * 8; });
+                q += size_t{count} * kTokenLanes;
+                scales += kTokenLanes;
+                sums += kTokenLanes;
+            }
+        }
+    }
+
+    PITH_KERNEL_INLINE void one_block(uint32_t group, uint32_t octets, const uint8_t* const (&codes)[kTiles], const int8_t* q,
+                                      const float* scales, const int32_t* sums, bool first, bool last, Sums& part, Sums& sum) {
+        constexpr int kTokens = kTokenLanes;
+        Ints dot[kTiles][kTokens];
+        Vec weight[kTiles];
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+            weight[i] = q4_scales(job_, tile(i), group);
+            if (!job_.w.asymmetric) return;
+            const Ints zeros = q4_zeros(job_, tile(i), group);
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { dot[i][t] = times(zeros, sums[t]); });
+        });
+        if (!job_.w.asymmetric) {  // the same for all tiles
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+                const Ints offset = times(set1_int(8), sums[t]);
+                unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][t] = offset; });
+            });
+        }
+        wide_dots(dot, codes, q, octets);
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+            const Vec scale = set1(scales[t]);
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+                const Vec value = to_float(dot[i][t]);
+                float* before = part.at(i * kTokens + t);
+                float* total = sum.at(i * kTokens + t);
+                const Vec now = first ? mul(value, scale) : fma(value, scale, load(before));
+                last ? store(total, fma(now, weight[i], load(total))) : store(before, now);
+            });
+        });
+    }
+
+    void store_group(uint32_t g) {
+        const uint32_t token = token_ + g * kTokenLanes, count = smaller(kTokenLanes, token_end_ - token);
+        for (int i = 0; i < kTiles; i++)
+            for (uint32_t t = 0; t < count; t++)
+                job_.store(token + t, tile_ + static_cast<uint32_t>(i), load(sum_[g].at(i * int{kTokenLanes} + static_cast<int>(t))));
+    }
+};
+
+// What a tier has of this: tiles at once (Tune::kWideTiles), or nothing.
+template <class T>
+constexpr int wide_tiles() {
+    if constexpr (requires { T::kWideTiles; })
+        return T::kWideTiles;
+    else
+        return 0;
+}
+template <class T>
+constexpr uint32_t wide_lanes() {
+    return wide_tiles<T>() ? kTokenLanes : 1;
+}
+
+template <int kTiles>
+inline void wide(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile, uint32_t tile_end) {
+    if constexpr (kTiles > 0) {
+        for (; tile_end - tile >= kTiles; tile += kTiles) {
+            const uint32_t next = tile + kTiles;
+            Q4Wide<kTiles>(job, token, token_end, tile).run(job.tile(next), smaller(tile_end - next, kTiles) * job.w.tile_bytes);
+        }
+        if constexpr (kTiles > 1) wide<kTiles / 2>(job, token, token_end, tile, tile_end);
+    }
+}
+// As many tokens at once as the kernel has room for.
+inline void wide_pieces(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile, uint32_t tile_end) {
+    constexpr int kTiles = wide_tiles<Tune>();
+    constexpr uint32_t kMost = Q4Wide < kTiles ? kTiles : 1 > ::kGroups * kTokenLanes;
+    for (; token < token_end; token += kMost) wide<kTiles>(job, token, smaller(token + kMost, token_end), tile, tile_end);
+}
+
 // Cuts [token_begin, token_end) x [tile_begin, tile_end) into register blocks, the largest first.
 template <class Kernel, int kTiles, int kTokens>
 inline void over_tokens(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile) {
@@ -214,7 +351,9 @@ inline void matmul(const Matrix& w, const Activations& x, uint32_t token_begin, 
     }
     job.q4 = q4_layout(w);
     job.block = activation_block(w.group);
-    if (x.q) {
+    if (x.q && x.lanes > 1) {
+        wide_pieces(job, token_begin, token_end, tile_begin, tile_end);
+    } else if (x.q) {
         cut<Q4Fast, Tune::FastShape>(job, token_begin, token_end, tile_begin, tile_end);
     } else {
         cut<Q4Exact, Tune::ExactShape>(job, token_begin, token_end, tile_begin, tile_end);

@@ -20,6 +20,7 @@ struct Tune {
     using DenseShape = RegisterShape<1, 1, 2>;
     using ExactShape = RegisterShape<1, 1, 2>;
     using FastShape = RegisterShape<1, 1, 2>;
+    static constexpr int kWideTiles = 1;
     // Of attention: registers of scores and of output.
     static constexpr int kScoreVecs = 4, kMixVecs = 4;
 };
@@ -38,6 +39,7 @@ inline Ints each_int(const F& f) {
 }
 
 inline void prefetch(const uint8_t*, size_t) {}
+inline void prefetch_far(const uint8_t*, size_t) {}
 inline Vec set1(float value) {
     return each([=](int) { return value; });
 }
@@ -164,21 +166,31 @@ inline void store_int8(int8_t* to, const Ints& a, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) to[i] = static_cast<int8_t>(a.v[i]);
 }
 
+// Where octet o of token t lies: in rows of their own, or interleaved.
+template <int kTokens>
+inline const int8_t* octet_at(const int8_t* const (&q)[kTokens], int t, uint32_t o) {
+    return q[t] + o * 8;
+}
+inline const int8_t* octet_at(const int8_t* q, int t, uint32_t o) { return q + (o * kTokenLanes + static_cast<uint32_t>(t)) * 8; }
+
 // dot[i][t] += codes of tile i times the int8 activations of token t.
-template <int kTiles, int kTokens>
-inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens], uint32_t octets) {
+template <int kTiles, int kTokens, class Activation>
+inline void dots(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const Activation& q, uint32_t octets) {
     for (uint32_t o = 0; o < octets; o++) {
         for (int i = 0; i < kTiles; i++) {
             for (int r = 0; r < 16; r++) {
                 const uint8_t* row = codes[i] + o * 64 + r * 4;
                 for (int t = 0; t < kTokens; t++) {
-                    for (int j = 0; j < 4; j++) {
-                        dot[i][t].v[r] += (row[j] & 15) * q[t][o * 8 + j] + (row[j] >> 4) * q[t][o * 8 + 4 + j];
-                    }
+                    const int8_t* x = octet_at(q, t, o);
+                    for (int j = 0; j < 4; j++) dot[i][t].v[r] += (row[j] & 15) * x[j] + (row[j] >> 4) * x[4 + j];
                 }
             }
         }
     }
+}
+template <int kTiles>
+inline void wide_dots(Ints (&dot)[kTiles][kTokenLanes], const uint8_t* const (&codes)[kTiles], const int8_t* q, uint32_t octets) {
+    dots(dot, codes, q, octets);
 }
 
 }  // namespace
