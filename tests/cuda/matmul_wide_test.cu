@@ -1,4 +1,5 @@
-// Products with many tokens on sm_90a against double references, bit equality from run to run; with --time how fast they are.
+// Products with many tokens on sm_90a against double references, bit equality from run to run. --time [path of cuBLASLt]: how fast they are
+// beside cuBLASLt on the same shapes, in turns; --time-blocks: with each number of tokens a block, too.
 #include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
@@ -11,12 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "../bench/ceilings.cu"
 #include "kernels/matmul_sm90.cu"
 #include "packed_reference.h"
 
-namespace wide_test {
-
-using namespace pith::cuda;
+namespace pith::cuda {
+namespace {
 
 __host__ __device__ uint32_t mixed(uint64_t i) {
     i = (i + 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
@@ -59,13 +60,6 @@ __global__ void reference(Matrix m, const uint16_t* x, uint32_t x_stride, uint32
     sums[uint64_t{token} * m.rows + row] = sum;
     sizes[uint64_t{token} * m.rows + row] = size;
 }
-
-}  // namespace wide_test
-
-namespace {
-
-using namespace pith::cuda;
-using namespace wide_test;
 
 #define CHECK(call)                                                                              \
     do {                                                                                         \
@@ -285,68 +279,91 @@ void check(const Case& c, uint64_t seed) {
                 static_cast<unsigned long long>(bad_reference), same ? "" : ", runs DIFFER");
 }
 
-void time(const char* what, uint32_t tokens, uint32_t rows, uint32_t cols, MatmulStore store, uint32_t block) {
-    std::vector<Packed*> weights;
-    for (uint64_t bytes = 0; bytes < 160u << 20 || weights.size() < 2; bytes += uint64_t{rows} * cols / 2)
-        weights.push_back(new Packed(rows, cols, 128, false, 2 * weights.size()));
-    Device<uint16_t> x(uint64_t{tokens} * cols);
-    random_halves<<<1024, 256>>>(x.data, x.size, cols, cols, 5, false);
-    Device<float> y(uint64_t{tokens} * rows);
-    y.fill(0);
-    MatmulParams p{};
-    p.x = x.data, p.y = y.data, p.x_stride = cols, p.tokens = tokens, p.store = store;
-    p.y_stride = store == MatmulStore::GateUp ? rows / 2 : rows, p.width = rows / 2;
-    CHECK(cudaDeviceSynchronize());
+// TFLOP/s of launches for as long as a prompt takes: short bursts run at a clock that no prompt has.
+double rate(const MatmulParams& made, const std::vector<Packed*>& weights, uint32_t block, uint32_t* used) {
+    MatmulParams p = made;
     cudaEvent_t begin, end;
     CHECK(cudaEventCreate(&begin));
     CHECK(cudaEventCreate(&end));
-    const double flops = 2.0 * tokens * rows * cols;
-    const uint32_t runs = static_cast<uint32_t>(std::max(8.0, 1.2e13 / flops));
-    uint32_t n = 0, used = 0;
-    for (uint32_t i = 0; i < 4; i++) p.matrix = weights[n++ % weights.size()]->m, used = launch(p, block);
+    const double flops = 2.0 * p.tokens * p.matrix.rows * p.matrix.cols;
+    const uint32_t runs = static_cast<uint32_t>(std::max(4.0, 7e13 / flops));
+    uint32_t n = 0;
+    const auto run = [&](uint32_t times) {
+        for (uint32_t i = 0; i < times; i++) {
+            const Matrix& m = weights[n++ % weights.size()]->m;
+            p.matrix.data = m.data, p.matrix.scales = m.scales, p.matrix.zeros = m.zeros;
+            *used = launch(p, block);
+        }
+    };
+    run(runs / 4 + 1);
     CHECK(cudaEventRecord(begin, g_stream));
-    for (uint32_t i = 0; i < runs; i++) p.matrix = weights[n++ % weights.size()]->m, launch(p, block);
+    run(runs);
     CHECK(cudaEventRecord(end, g_stream));
     CHECK(cudaEventSynchronize(end));
     float ms;
     CHECK(cudaEventElapsedTime(&ms, begin, end));
-    std::printf("%-28s %5ux%-5u %5u tokens, %3u a block: %8.1f us %7.1f TFLOP/s\n", what, rows, cols, tokens, used, ms * 1000 / runs,
-                flops * runs / ms * 1e-9);
-    std::fflush(stdout);
-    for (Packed* w : weights) delete w;
     cudaEventDestroy(begin);
     cudaEventDestroy(end);
+    return flops * runs / ms * 1e-9;
 }
 
-void time_all(bool blocks) {
-    struct {
-        const char* what;
-        uint32_t tokens, rows, cols;
-        MatmulStore store;
-    } const shapes[] = {
-        {"33b qkv", 1920, 19968, 6656, MatmulStore::Half},
-        {"33b o", 1920, 6656, 6656, MatmulStore::Add},
-        {"33b gate and up", 1920, 35840, 6656, MatmulStore::GateUp},
-        {"33b down", 1920, 6656, 17920, MatmulStore::Add},
-        {"8b qkv", 2048, 6144, 4096, MatmulStore::Half},
-        {"8b o", 2048, 4096, 4096, MatmulStore::Add},
-        {"8b gate and up", 2048, 28672, 4096, MatmulStore::GateUp},
-        {"8b down", 2048, 4096, 14336, MatmulStore::Add},
-        {"8b qkv", 8192, 6144, 4096, MatmulStore::Half},
-        {"8b o", 8192, 4096, 4096, MatmulStore::Add},
-        {"8b gate and up", 8192, 28672, 4096, MatmulStore::GateUp},
-        {"8b down", 8192, 4096, 14336, MatmulStore::Add},
-    };
-    for (const auto& s : shapes) {
-        time(s.what, s.tokens, s.rows, s.cols, s.store, 0);
-        if (!blocks) continue;
-        for (const uint32_t n : {128u, 192u, 256u}) time("", s.tokens, s.rows, s.cols, s.store, n);
-    }
+struct Timed {
+    const char* what;
+    uint32_t rows, cols;
+    MatmulStore store;
+};
+
+// Ours and cuBLASLt's (bf16, the best that its heuristics offer) in turns.
+void time(const Timed& t, uint32_t tokens, bool blocks, bench::Ceilings& ceilings) {
+    std::vector<Packed*> weights;
+    for (uint64_t bytes = 0; bytes < 160u << 20 || weights.size() < 2; bytes += uint64_t{t.rows} * t.cols / 2)
+        weights.push_back(new Packed(t.rows, t.cols, 128, false, 2 * weights.size()));
+    Device<uint16_t> x(uint64_t{tokens} * t.cols);
+    random_halves<<<1024, 256>>>(x.data, x.size, t.cols, t.cols, 5, false);
+    Device<float> y(uint64_t{tokens} * t.rows);
+    y.fill(0);
+    MatmulParams p{};
+    p.matrix = weights[0]->m;
+    p.x = x.data, p.y = y.data, p.x_stride = t.cols, p.tokens = tokens, p.store = t.store;
+    p.y_stride = t.store == MatmulStore::GateUp ? t.rows / 2 : t.rows, p.width = t.rows / 2;
+    CHECK(cudaDeviceSynchronize());
+    uint32_t used = 0;
+    const double ours0 = rate(p, weights, 0, &used), theirs0 = ceilings.gemm(tokens, t.rows, t.cols);
+    const double ours1 = rate(p, weights, 0, &used), theirs1 = ceilings.gemm(tokens, t.rows, t.cols);
+    std::printf("%-16s %5ux%-5u %5u tokens, %3u a block: %5.0f %5.0f TFLOP/s, cuBLASLt %5.0f %5.0f, %5.1f %%", t.what, t.rows, t.cols,
+                tokens, used, ours0, ours1, theirs0, theirs1, 100 * (ours0 + ours1) / (theirs0 + theirs1));
+    if (blocks)
+        for (const uint32_t n : {128u, 192u, 256u}) std::printf("  %u: %.0f", n, rate(p, weights, n, &used));
+    std::printf("\n");
+    std::fflush(stdout);
+    for (Packed* w : weights) delete w;
+}
+
+void time_all(bool blocks, const char* cublaslt) {
+    cudaDeviceProp properties;
+    CHECK(cudaGetDeviceProperties(&properties, 0));
+    bench::Ceilings ceilings(reinterpret_cast<const uint8_t*>(&properties.uuid), cublaslt);
+    if (!ceilings.problem().empty()) std::printf("%s\n", ceilings.problem().c_str());
+    constexpr auto kHalf = MatmulStore::Half, kAdd = MatmulStore::Add, kGateUp = MatmulStore::GateUp;
+    const Timed of_33b[] = {{"33b qkv", 19968, 6656, kHalf},
+                            {"33b o", 6656, 6656, kAdd},
+                            {"33b gate and up", 35840, 6656, kGateUp},
+                            {"33b down", 6656, 17920, kAdd}};
+    const Timed of_8b[] = {{"8b qkv", 6144, 4096, kHalf},
+                           {"8b o", 4096, 4096, kAdd},
+                           {"8b gate and up", 28672, 4096, kGateUp},
+                           {"8b down", 4096, 14336, kAdd}};
+    for (const uint32_t tokens : {1920u, 512u})
+        for (const Timed& t : of_33b) time(t, tokens, blocks, ceilings);
+    for (const uint32_t tokens : {2048u, 512u})
+        for (const Timed& t : of_8b) time(t, tokens, blocks, ceilings);
 }
 
 }  // namespace
+}  // namespace pith::cuda
 
 int main(int count, char** arguments) {
+    using namespace pith::cuda;
     int device = 0, major = 0, processors = 0;
     if (cudaGetDevice(&device) != cudaSuccess) return 77;
     CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
@@ -355,7 +372,7 @@ int main(int count, char** arguments) {
     g_processors = static_cast<uint32_t>(processors);
     CHECK(cudaStreamCreateWithFlags(&g_stream, cudaStreamNonBlocking));
     if (count > 1 && !std::strncmp(arguments[1], "--time", 6)) {
-        time_all(!std::strcmp(arguments[1], "--time-blocks"));
+        time_all(!std::strcmp(arguments[1], "--time-blocks"), count > 2 ? arguments[2] : "");
         return 0;
     }
     constexpr auto kHalf = MatmulStore::Half, kFloat = MatmulStore::Float, kAdd = MatmulStore::Add, kGateUp = MatmulStore::GateUp;
