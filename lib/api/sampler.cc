@@ -1,8 +1,11 @@
 // <pith/sampler.h>: checks pointers and hands over to lib/sample.
 #include "api/sampler.h"
 
+#include <string.h>
+
 #include "base/status.h"
 #include "parallel/fp_scope.h"
+#include "sample/presets.h"
 
 using namespace pith;
 
@@ -52,4 +55,28 @@ pith_status pith_sampler_accept(pith_sampler* sampler, const pith_token* tokens,
 pith_status pith_sampler_truncate(pith_sampler* sampler, size_t length, pith_error* error) {
     if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
     return sampler->sampler.truncate(length, error);
+}
+
+pith_status pith_sampler_logprobs(const pith_sampler* sampler, const pith_logprob** items, size_t* count, pith_error* error) {
+    if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
+    if (!items) return fail(error, PITH_E_ARGUMENT, "items is NULL");
+    if (!count) return fail(error, PITH_E_ARGUMENT, "count is NULL");
+    return sampler->sampler.logprobs(items, count, error);
+}
+
+pith_status pith_sampler_restart(pith_sampler* sampler, uint64_t seed, pith_error* error) {
+    if (!sampler) return fail(error, PITH_E_ARGUMENT, "sampler is NULL");
+    sampler->sampler.restart(seed);
+    return PITH_OK;
+}
+
+pith_status pith_sampler_preset(uint32_t preset, pith_sampler_step* steps, size_t capacity, size_t* count, pith_error* error) {
+    if (!count) return fail(error, PITH_E_ARGUMENT, "count is NULL");
+    if (!steps && capacity) return fail(error, PITH_E_ARGUMENT, "steps is NULL, capacity is %zu", capacity);
+    const std::span<const pith_sampler_step> named = pith::preset(preset);
+    if (named.empty()) return fail(error, PITH_E_UNSUPPORTED, "preset is %u, this library knows 1 and 2", preset);
+    *count = named.size();
+    if (capacity < named.size()) return fail(error, PITH_E_BUFFER, "capacity is %zu, the preset has %zu steps", capacity, named.size());
+    memcpy(steps, named.data(), named.size_bytes());
+    return PITH_OK;
 }

@@ -36,7 +36,7 @@ pith_status draw_there(const Session& session, uint32_t row, Sampler& sampler, p
     constexpr size_t kMostSteps = 32;
     const FpScope fp;  // a backend turns the steps into bounds and scales
     const size_t count = sampler.steps().size();
-    if (!session.backend->session_sample || count > kMostSteps) return PITH_PENDING;
+    if (!session.backend->session_sample || count > kMostSteps || sampler.wants_logprobs()) return PITH_PENDING;
     SampleStep steps[kMostSteps]{};
     for (size_t i = 0; i < count; i++) {
         const Sampler::Step& from = sampler.steps()[i];

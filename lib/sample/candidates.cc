@@ -1,78 +1,15 @@
-// Each step in about one pass over what is left.
+// The row and the list: edits, selections that take about one pass over what is left, and the draw.
 #include "sample/candidates.h"
 
 #include <math.h>
 
-#include <algorithm>
+#include "sample/select.h"
 
 namespace pith {
 namespace {
 
 constexpr float kMost = std::numeric_limits<float>::max();
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
-
-// A total order: equal logits rank by token, lowest first.
-bool ranks_before(const Candidate& a, const Candidate& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; }
-bool token_before(const Candidate& a, const Candidate& b) { return a.token < b.token; }
-
-// Moves what comes up to a chosen candidate to the front; returns how many: neither none nor all of size >= 3.
-template <class Before>
-size_t split(Candidate* list, size_t size, Before comes_before) {
-    Candidate &a = list[0], &b = list[size / 2], &c = list[size - 1];
-    if (comes_before(b, a)) std::swap(a, b);
-    if (comes_before(c, b)) std::swap(b, c);
-    if (comes_before(b, a)) std::swap(a, b);
-    const Candidate pivot = b;  // the middle one of three, so both walks below meet one to stop at
-    size_t front = 0, back = size;
-    for (;;) {
-        while (comes_before(list[front], pivot)) front++;
-        do {
-            back--;
-        } while (comes_before(pivot, list[back]));
-        if (front >= back) return back + 1;
-        std::swap(list[front++], list[back]);
-    }
-}
-
-// What a list weighs together, always added up in the same order.
-double mass_of(const Candidate* list, size_t size, Weigher weigh) {
-    double mass = 0;
-    const auto add = [&](Four logits) {
-        float lanes[4];
-        weigh(logits).store(lanes);
-        mass += static_cast<double>(lanes[0] + lanes[1]) + static_cast<double>(lanes[2] + lanes[3]);
-    };
-    size_t i = 0;
-    for (; size - i >= 4; i += 4) add(Four::of(list[i].logit, list[i + 1].logit, list[i + 2].logit, list[i + 3].logit));
-    for (; i < size; i++) add(Four::of(list[i].logit, kNothing, kNothing, kNothing));
-    return mass;
-}
-
-// How many of the first have a `target` measure together (all, if they don't); moves them to the front, the last of them last. The order
-// that results is the same with any standard library, which std::nth_element doesn't promise, and sums follow it.
-template <class Before, class Measure>
-size_t select(Candidate* list, size_t size, double target, Before comes_before, Measure measure) {
-    size_t from = 0, to = size;
-    double before = 0;
-    for (int turn = 0; to - from > 16 && turn < 64; turn++) {  // bad luck ends in a sort
-        const size_t middle = from + split(list + from, to - from, comes_before);
-        const double front = measure(list + from, middle - from);
-        if (before + front >= target) {
-            to = middle;
-        } else {
-            before += front;
-            from = middle;
-        }
-    }
-    std::sort(list + from, list + to, comes_before);
-    while (from < to && before < target) before += measure(list + from++, 1);
-    return from;
-}
-
-size_t select_top(Candidate* list, size_t size, size_t k) {
-    if (size <= k) return size;
-    return select(list, size, static_cast<double>(k), ranks_before, [](const Candidate*, size_t count) { return static_cast<double>(count); });
-}
 
 // The largest float below every float >= bound.
 float just_below(double bound) {
@@ -81,83 +18,281 @@ float just_below(double bound) {
     return static_cast<double>(rounded) >= bound ? nextafterf(rounded, kNothing) : rounded;
 }
 
+float clamped(double logit) { return static_cast<float>(std::clamp(logit, -static_cast<double>(kMost), static_cast<double>(kMost))); }
+
 }  // namespace
 
-void Candidates::heat(float temperature) {
+void Candidates::heat(double temperature) {
     // The bounds keep products with differences of logits away from NaN; beyond them nothing changes but which zeros are exact.
-    scale_ = std::clamp(scale_ / static_cast<double>(temperature), 1e-37, 1e37);
+    scale_ = std::clamp(scale_ / temperature, 1e-37, 1e37);
+}
+
+// Just below the least logit whose scaled distance to the largest is at least `power`, which is not positive.
+float Candidates::bound_at(double power) const { return just_below(static_cast<double>(largest_) + power / scale_); }
+
+// ---------------------------------------------------------------- edits
+
+float Candidates::changed(const Edit& edit, int32_t token, float logit) const {
+    const Step& step = *edit.step;
+    if (logit == kNothing) return logit;
+    if (step.tally) {
+        Tally::Entry entry;
+        if (!step.tally->find(token, &entry)) return logit;
+        if (step.kind == PITH_STEP_PENALTIES)
+            return clamped(step.penalty.apply(static_cast<double>(logit) * edit.scale, entry.strength, entry.total) / edit.scale);
+        const double excess = entry.total - static_cast<double>(step.count);
+        return clamped(static_cast<double>(logit) - static_cast<double>(step.value) * pow(static_cast<double>(step.more[0]), excess) / edit.scale);
+    }
+    const size_t at = step.tokens->find(token);
+    if (at == step.tokens->size()) return logit;
+    const float weight = step.kind == PITH_STEP_BANNED ? kNothing : step.tokens->weight(at);
+    return weight == kNothing ? kNothing : clamped(static_cast<double>(logit) + static_cast<double>(weight) / edit.scale);
+}
+
+float Candidates::edited(int32_t token, float logit) const {
+    for (const Edit& edit : scratch_.edits) logit = changed(edit, token, logit);
+    return logit;
+}
+
+// Whether one of the first `edits` may raise the token.
+bool Candidates::raised_by(size_t edits, int32_t token) const {
+    for (size_t i = 0; i < edits; i++) {
+        const Edit& edit = scratch_.edits[i];
+        if (!edit.raises) continue;
+        Tally::Entry entry;
+        if (edit.step->tally ? edit.step->tally->find(token, &entry) : edit.step->tokens->holds(token)) return true;
+    }
+    return false;
+}
+
+// Calls visit(token) for each token of the row that an edit may have raised, once.
+template <class Visit>
+void Candidates::each_raised(Visit visit) const {
+    for (size_t i = 0; i < scratch_.edits.size(); i++) {
+        const Step& step = *scratch_.edits[i].step;
+        if (!scratch_.edits[i].raises) continue;
+        const auto once = [&](int32_t token) {
+            if (static_cast<size_t>(token) < size_ && !raised_by(i, token)) visit(token);
+        };
+        if (step.tally)
+            step.tally->each(once);
+        else
+            for (size_t j = 0; j < step.tokens->size(); j++) once((*step.tokens)[j]);
+    }
+}
+
+void Candidates::edit(const Step& step) {
+    bool raises = step.kind == PITH_STEP_PENALTIES && step.penalty.rewards();
+    if (step.kind == PITH_STEP_LOGIT_BIAS)
+        for (size_t i = 0; i < step.tokens->size(); i++) raises |= step.tokens->weight(i) > 0;
+    const Edit edit{&step, scale_, raises};
+    if (row_) {
+        (void)scratch_.edits.push(edit);  // reserved for
+        return;
+    }
+    size_t kept = 0;
+    Candidate* list = scratch_.list.data();
+    for (size_t i = 0; i < size_; i++) {
+        const float logit = changed(edit, list[i].token, list[i].logit);
+        if (logit != kNothing) list[kept++] = {logit, list[i].token};
+    }
+    size_ = kept;
+    find_largest_again();
+}
+
+void Candidates::allow(const TokenSet& tokens) {
+    Candidate* list = scratch_.list.data();
+    size_t kept = 0;
+    if (row_) {
+        for (size_t i = 0; i < tokens.size() && static_cast<size_t>(tokens[i]) < size_; i++)
+            if (const float logit = edited(tokens[i], row_[tokens[i]]); logit != kNothing) list[kept++] = {logit, tokens[i]};
+        row_ = nullptr;
+        scratch_.edits.clear();
+    } else {
+        for (size_t i = 0; i < size_; i++)
+            if (tokens.holds(list[i].token)) list[kept++] = list[i];
+    }
+    size_ = kept;
+    find_largest_again();
+}
+
+// Carries out the edits, for steps that must look at every logit.
+void Candidates::materialise() {
+    if (!row_ || plain()) return;
+    float* row = scratch_.logits.data();
+    if (row != row_) memcpy(row, row_, size_ * sizeof *row);
+    for (const Edit& edit : scratch_.edits) {
+        const Step& step = *edit.step;
+        const auto change = [&](int32_t token) {
+            if (static_cast<size_t>(token) < size_) row[token] = changed(edit, token, row[token]);
+        };
+        if (step.tally)
+            step.tally->each(change);
+        else
+            for (size_t i = 0; i < step.tokens->size(); i++) change((*step.tokens)[i]);
+    }
+    scratch_.edits.clear();
+    summarise(row);
+}
+
+void Candidates::summarise(float* row) {
+    row_ = row;
+    largest_ = highest_ = scan_.summarise(row, size_, scratch_.maxima.data()).value;
+    if (largest_ != kNothing) return;
+    row_ = nullptr;
+    size_ = 0;
+}
+
+// ---------------------------------------------------------------- from the row to a list
+
+// Below at least `ranks` maxima, which are as many different logits, and not below many more; -inf if there are not that many.
+float Candidates::bound_for(size_t ranks) const {
+    const size_t count = scan_maxima(size_);
+    if (ranks > count / 2) return kNothing;
+    const float* maxima = scratch_.maxima.data();
+    double above = static_cast<double>(highest_), below = above;
+    for (double distance = 2;; distance *= 2) {
+        below = static_cast<double>(highest_) - distance;
+        if (below < -static_cast<double>(kMost)) return kNothing;
+        if (scan_.count_above(maxima, count, static_cast<float>(below)) >= ranks) break;
+        above = below;
+    }
+    for (int turn = 0; turn < 5; turn++) {
+        const double middle = (above + below) / 2;
+        const size_t found = scan_.count_above(maxima, count, static_cast<float>(middle));
+        if (found >= ranks) below = middle;
+        if (found >= ranks && found <= ranks + ranks / 2) break;
+        if (found < ranks) above = middle;
+    }
+    return static_cast<float>(below);
+}
+
+// Lists what lies above the bound, with its edits, or the k best of that; returns how many. Leaves the row.
+size_t Candidates::list_row(float bound, size_t k) {
+    Candidate* list = scratch_.list.data();
+    const size_t capacity = scratch_.list.size(), groups = scan_blocks(size_), edits = scratch_.edits.size();
+    size_t size = 0, group = 0;
+    const auto shorten = [&] {
+        size = select_top(list, size, k);
+        if (size == k)
+            for (size_t i = 0; i < size; i++) bound = i ? std::min(bound, list[i].logit) : list[i].logit;  // later equals rank behind
+    };
+    for (;;) {
+        size_t from = size;
+        size = scan_.list_above(row_, size_, scratch_.maxima.data(), bound, list, size, capacity, &group);
+        for (size_t i = edits ? from : size; i < size; i++) {
+            if (raised_by(edits, list[i].token)) continue;  // they follow
+            const float logit = edited(list[i].token, list[i].logit);
+            if (logit > bound) list[from++] = {logit, list[i].token};
+        }
+        if (edits) size = from;
+        if (group == groups) break;
+        if (capacity - size < kScanBlock) shorten();
+    }
+    if (edits)
+        each_raised([&](int32_t token) {
+            const float logit = edited(token, row_[token]);
+            if (!(logit > bound)) return;
+            if (size == capacity) shorten();
+            if (logit > bound) list[size++] = {logit, token};
+        });
+    return size;
+}
+
+void Candidates::list_top(size_t k) {
+    const size_t all = list_for_all(size_);
+    for (size_t ranks = plain() ? k : k + k / 2 + 8;; ranks *= 4) {
+        const float bound = bound_for(ranks);
+        const size_t found = list_row(bound, k);
+        if (found < k && bound != kNothing && ranks < all) continue;  // edits took too many below the bound
+        size_ = select_top(scratch_.list.data(), found, k);
+        row_ = nullptr;
+        scratch_.edits.clear();
+        return find_largest_again();
+    }
+}
+
+void Candidates::list_all() {
+    if (!row_) return;
+    size_ = list_row(kNothing, size_);
+    row_ = nullptr;
+    scratch_.edits.clear();
+    find_largest_again();
+}
+
+void Candidates::find_largest_again() {
+    largest_ = kNothing;
+    for (size_t i = 0; i < size_; i++) largest_ = std::max(largest_, scratch_.list[i].logit);
 }
 
 void Candidates::keep_largest() {
-    Candidate best{largest_, static_cast<int32_t>(first_)};
-    if (!row_) best = *std::min_element(scratch_.list.begin(), scratch_.list.begin() + size_, ranks_before);
-    scratch_.list[0] = best;
+    if (row_ && !plain()) return list_top(1);
+    Candidate* list = scratch_.list.data();
+    if (row_) {
+        list[0] = {largest_, static_cast<int32_t>(scan_.find(row_, size_, scratch_.maxima.data(), largest_))};
+    } else {
+        list[0] = *std::min_element(list, list + size_, ranks_before);
+    }
     row_ = nullptr;
     size_ = 1;
 }
 
-size_t Candidates::list_for_top(uint32_t k, size_t n) { return std::min(n, size_t{2} * k + 64); }
-
 void Candidates::keep_top(uint32_t k) {
     if (k >= size_) return;
     if (k == 1) return keep_largest();
-    Candidate* list = scratch_.list.data();
-    if (!row_) {
-        size_ = select_top(list, size_, k);
-        return;
-    }
-    const size_t capacity = list_for_top(k, size_);
-    size_t size = 0;
-    float bound = kNothing;
-    for_each_above(row_, size_, &bound, [&](size_t i) {
-        list[size++] = {row_[i], static_cast<int32_t>(i)};
-        if (size < capacity) return;
-        size = select_top(list, size, k);
-        bound = list[0].logit;  // later equals rank behind
-        for (size_t j = 1; j < size; j++) bound = std::min(bound, list[j].logit);
-    });
-    row_ = nullptr;
-    size_ = select_top(list, size, k);
-}
-
-void Candidates::list_above(float bound) {
-    size_t size = 0;
-    Candidate* list = scratch_.list.data();
-    for_each_above(row_, size_, &bound, [&](size_t i) { list[size++] = {row_[i], static_cast<int32_t>(i)}; });
-    size_ = size;
-    row_ = nullptr;
+    if (row_) return list_top(k);
+    size_ = select_top(scratch_.list.data(), size_, k);
 }
 
 void Candidates::keep_mass(float p) {
-    const Weigher weigh = weigher();
+    materialise();
+    if (empty()) return;
+    const Weigher weigher = this->weigher();
     Candidate* list = scratch_.list.data();
     double target = 0;
     if (row_) {
         // At most 1024 tokens can have a 1024th of the mass; mostly these are enough, and the rest is never listed.
-        const float* row = row_;
-        const size_t n = size_;
-        const double total = sum_weights(row, n, weigh, scratch_.blocks.data());
+        const double total = scan_.sum_weights(row_, size_, weigher, scratch_.blocks.data());
         target = total * static_cast<double>(p);
+        size_t listed = 0;
         const auto list_heavier = [&](double share) {
-            row_ = row;
-            size_ = n;
-            list_above(just_below(static_cast<double>(largest_) + log(total * share) / scale_));
-            return mass_of(list, size_, weigh) >= target;
+            listed = list_row(bound_at(log(total * share)), size_);
+            return mass_of(list, listed, weigher) >= target;
         };
-        if (!list_heavier(1.0 / 1024) && !list_heavier(1.0 / 16384)) {
-            row_ = row;
-            size_ = n;
-            list_above(kNothing);
-        }
+        if (!list_heavier(1.0 / 1024) && !list_heavier(1.0 / 16384)) listed = list_row(kNothing, size_);
+        size_ = listed;
+        row_ = nullptr;
     } else {
-        target = mass_of(list, size_, weigh) * static_cast<double>(p);
+        target = mass_of(list, size_, weigher) * static_cast<double>(p);
     }
-    size_ = select(list, size_, target, ranks_before, [&](const Candidate* part, size_t count) { return mass_of(part, count, weigh); });
+    size_ = select_mass(list, size_, target, ranks_before, weigher);
 }
 
 void Candidates::keep_relative(float p) {
-    const float bound = just_below(static_cast<double>(largest_) + log(static_cast<double>(p)) / scale_);
-    if (row_) return list_above(bound);
+    if (row_ && !plain()) {
+        // The largest first, then what is near it. Both look at a few groups only.
+        const float* row = row_;
+        const size_t n = size_;
+        Array<Edit>& edits = scratch_.edits;
+        const size_t count = edits.size();
+        list_top(1);
+        if (empty()) return;
+        row_ = row;
+        size_ = n;
+        edits.shrink(count);
+    }
+    keep_power(log(static_cast<double>(p)));
+}
+
+// Those whose weight is at least e^power of the largest's.
+void Candidates::keep_power(double power) {
+    const float bound = bound_at(power);
+    if (row_) {
+        size_ = list_row(bound, size_);
+        row_ = nullptr;
+        scratch_.edits.clear();
+        return;
+    }
     size_t kept = 0;
     Candidate* list = scratch_.list.data();
     for (size_t i = 0; i < size_; i++)
@@ -165,80 +300,68 @@ void Candidates::keep_relative(float p) {
     size_ = kept;
 }
 
-float Candidates::penalised(float logit, const Penalty& penalty, const Tally::Entry& entry) const {
-    if (logit == kNothing) return logit;
-    const double result = penalty.apply(static_cast<double>(logit) * scale_, entry.strength, entry.total) / scale_;
-    return static_cast<float>(std::clamp(result, -static_cast<double>(kMost), static_cast<double>(kMost)));
-}
+// ---------------------------------------------------------------- the draw
 
-void Candidates::find_largest_again() {
-    if (row_) {
-        const Largest largest = find_largest(row_, size_);
-        largest_ = largest.value;
-        first_ = largest.index;
-        return;
-    }
-    largest_ = scratch_.list[0].logit;
-    for (size_t i = 1; i < size_; i++) largest_ = std::max(largest_, scratch_.list[i].logit);
-}
-
-void Candidates::penalise(const Penalty& penalty, const History& history) {
-    Tally& tally = scratch_.tally;
-    tally.fill(history, penalty);
-    if (!row_) {
-        for (size_t i = 0; i < size_; i++) {
-            Candidate& candidate = scratch_.list[i];
-            if (const Tally::Entry* entry = tally.find(candidate.token)) candidate.logit = penalised(candidate.logit, penalty, *entry);
-        }
-        return find_largest_again();
-    }
-    float* row = scratch_.logits.data();
-    if (row_ != row) memcpy(row, row_, size_ * sizeof *row);
-    row_ = row;
-    bool moved = false;
-    for (const Tally::Entry& entry : tally.entries()) {
-        const size_t token = static_cast<size_t>(entry.token);
-        if (token >= size_) continue;
-        const float logit = penalised(row[token], penalty, entry);
-        moved |= token == first_ || logit >= largest_;
-        row[token] = logit;
-    }
-    if (moved) find_largest_again();
+Draw Candidates::drawn(const Candidate& candidate, double mass) const {
+    return {candidate.token, candidate.logit, power_of(candidate.logit) - log(mass)};
 }
 
 // The draw walks ids in ascending order, whatever the list's order: what a seed draws depends on what is kept alone.
-int32_t Candidates::draw_from_list(double u) {
-    const Weigher weigh = weigher();
+Draw Candidates::draw_from_list(double u) {
+    const Weigher weigher = this->weigher();
     Candidate* list = scratch_.list.data();
-    if (size_ == 1) return list[0].token;
-    const auto measure = [&](const Candidate* part, size_t count) { return mass_of(part, count, weigh); };
-    const double above = nextafter(u * measure(list, size_), HUGE_VAL);  // the first sum above u times all
-    size_t drawn = select(list, size_, above, token_before, measure) - 1;
-    if (weigh(list[drawn].logit) == 0)  // what rounding leaves over falls to the last with weight
+    if (size_ == 1) return {list[0].token, list[0].logit, 0};
+    const double mass = mass_of(list, size_, weigher);
+    const double target = nextafter(u * mass, HUGE_VAL);  // the first sum above u times all
+    const bool skewed = skew_ != 0;
+    const auto comes_before = [=](const Candidate& a, const Candidate& b) { return skewed ? ranks_before(a, b) : token_before(a, b); };
+    size_t at = select_mass(list, size_, target, comes_before, weigher) - 1;
+    if (weigh(weigher, list[at].logit) == 0)  // what rounding leaves over falls to the last with weight
         for (size_t i = 0; i < size_; i++)
-            if (const float logit = list[i].logit; weigh(logit) > 0 && (weigh(list[drawn].logit) == 0 || list[i].token > list[drawn].token)) drawn = i;
-    return list[drawn].token;
+            if (weigh(weigher, list[i].logit) > 0 && (weigh(weigher, list[at].logit) == 0 || comes_before(list[at], list[i]))) at = i;
+    return drawn(list[at], mass);
 }
 
-int32_t Candidates::draw(double u) {
-    if (!row_) return draw_from_list(u);
-    const Weigher weigh = weigher();
-    double rest = u * sum_weights(row_, size_, weigh, scratch_.blocks.data());
+Draw Candidates::draw_from_row(double u) {
+    const Weigher weigher = this->weigher();
+    const double mass = scan_.sum_weights(row_, size_, weigher, scratch_.blocks.data());
+    double rest = u * mass;
     size_t from = 0;  // the block it lies in; what rounding leaves over falls to the last with weight
     for (size_t start = 0; start < size_; start += kScanBlock) {
-        const double mass = scratch_.blocks[start / kScanBlock];
-        if (mass > 0) from = start;
-        if (rest < mass) break;
-        rest -= mass;
+        const double block = scratch_.blocks[start / kScanBlock];
+        if (block > 0) from = start;
+        if (rest < block) break;
+        rest -= block;
     }
-    size_t drawn = from;
+    size_t at = from;
     for (size_t i = from; i < std::min(size_, from + kScanBlock); i++) {
-        const double weight = static_cast<double>(weigh(row_[i]));
-        if (weight > 0) drawn = i;
+        const double weight = static_cast<double>(weigh(weigher, row_[i]));
+        if (weight > 0) at = i;
         if (rest < weight) break;
         rest -= weight;
     }
-    return static_cast<int32_t>(drawn);
+    return drawn({row_[at], static_cast<int32_t>(at)}, mass);
+}
+
+Draw Candidates::draw(double u) {
+    if (skew_ != 0) {
+        u = std::min(pow(u, exp(-skew_)), 1 - 0x1p-53);
+        list_all();
+    }
+    return row_ ? draw_from_row(u) : draw_from_list(u);
+}
+
+size_t Candidates::best(size_t count, double* all, pith_logprob* to) {
+    materialise();
+    if (empty() || count == 0) return 0;
+    Candidate* list = scratch_.list.data();
+    const double mass = row_ ? scan_.sum_weights(row_, size_, weigher(), scratch_.blocks.data()) : mass_of(list, size_, weigher());
+    *all = mass;
+    if (row_) list_top(count);
+    size_ = select_top(list, size_, count);
+    std::sort(list, list + size_, ranks_before);
+    for (size_t i = 0; i < size_; i++) to[i] = {list[i].token, static_cast<float>(power_of(list[i].logit) - log(mass))};
+    return size_;
 }
 
 }  // namespace pith

@@ -3,6 +3,9 @@
 #pragma once
 #include <stdint.h>
 
+#include "sample/impl/exp.h"
+#include "sample/scan.h"
+
 #if defined(__SSE2__) || defined(_M_X64)
 #    include <emmintrin.h>
 #    define PITH_FOUR_SSE2 1
@@ -26,13 +29,8 @@ inline Four operator-(Four a, Four b) { return {_mm_sub_ps(a.v, b.v)}; }
 inline Four operator*(Four a, Four b) { return {_mm_mul_ps(a.v, b.v)}; }
 inline Four larger(Four a, Four b) { return {_mm_max_ps(a.v, b.v)}; }  // a > b ? a : b, so b where either is NaN
 inline Four where_above(Four a, Four b, Four value) { return {_mm_and_ps(_mm_cmpgt_ps(a.v, b.v), value.v)}; }  // a > b ? value : 0
-inline bool any_above(Four a, Four b) { return _mm_movemask_ps(_mm_cmpgt_ps(a.v, b.v)) != 0; }
-// Collects whether a lane was ever NaN.
-struct NanFour {
-    __m128 seen = _mm_setzero_ps();
-    void look(Four a) { seen = _mm_or_ps(seen, _mm_cmpunord_ps(a.v, a.v)); }
-    bool any() const { return _mm_movemask_ps(seen) != 0; }
-};
+inline uint32_t above(Four a, Four b) { return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpgt_ps(a.v, b.v))); }  // a bit a lane
+inline uint32_t equal(Four a, Four b) { return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpeq_ps(a.v, b.v))); }
 // value * 2^k, for the low bits k of `shifted` = k + 1.5 * 2^23, -126 <= k <= 0.
 inline Four times_power(Four value, Four shifted) {
     const __m128i bits = _mm_slli_epi32(_mm_add_epi32(_mm_castps_si128(shifted.v), _mm_set1_epi32(127 - 0x4b400000)), 23);
@@ -69,15 +67,16 @@ inline Four larger(Four a, Four b) {  // b where either is NaN
 inline Four where_above(Four a, Four b, Four value) {
     return each([&](int i) { return a.v[i] > b.v[i] ? value.v[i] : 0.0f; });
 }
-inline bool any_above(Four a, Four b) { return a.v[0] > b.v[0] || a.v[1] > b.v[1] || a.v[2] > b.v[2] || a.v[3] > b.v[3]; }
-// Collects whether a lane was ever NaN.
-struct NanFour {
-    bool seen = false;
-    void look(Four a) {
-        for (int i = 0; i < 4; i++) seen |= a.v[i] != a.v[i];
-    }
-    bool any() const { return seen; }
-};
+template <class F>
+inline uint32_t bits(F f) {
+    return uint32_t{f(0)} | uint32_t{f(1)} << 1 | uint32_t{f(2)} << 2 | uint32_t{f(3)} << 3;
+}
+inline uint32_t above(Four a, Four b) {  // a bit a lane
+    return bits([&](int i) { return a.v[i] > b.v[i]; });
+}
+inline uint32_t equal(Four a, Four b) {
+    return bits([&](int i) { return a.v[i] == b.v[i]; });
+}
 // value * 2^k, for the low bits k of `shifted` = k + 1.5 * 2^23, -126 <= k <= 0.
 inline Four times_power(Four value, Four shifted) {
     return each(
@@ -86,21 +85,11 @@ inline Four times_power(Four value, Four shifted) {
 
 #endif
 
-// e^y for y <= 0, relative error below 3e-7; 0 below -87.
-inline Four exp_negative(Four y) {
-    const Four floor = Four::all(-87.0f), magic = Four::all(12582912.0f);
-    const Four z = larger(y, floor);
-    const Four shifted = z * Four::all(1.44269504f) + magic;  // adding 1.5 * 2^23 rounds to an integer, kept in the low bits
-    const Four k = shifted - magic;
-    // ln 2 in two parts, the first of few bits, so that k times it is exact.
-    const Four r = (z - k * Four::all(0.693359375f)) + k * Four::all(2.12194440e-4f);
-    Four p = Four::all(1.0f / 720);
-    p = p * r + Four::all(1.0f / 120);
-    p = p * r + Four::all(1.0f / 24);
-    p = p * r + Four::all(1.0f / 6);
-    p = p * r + Four::all(0.5f);
-    p = p * (r * r) + (r + Four::all(1.0f));
-    return where_above(y, floor, times_power(p, shifted));
+inline Four weigh(const Weigher& w, Four logits) { return exp_negative((logits - Four::all(w.largest)) * Four::all(w.scale)); }
+inline float weigh(const Weigher& w, float logit) {
+    float lanes[4];
+    weigh(w, Four::all(logit)).store(lanes);
+    return lanes[0];
 }
 
 }  // namespace pith

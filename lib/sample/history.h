@@ -26,18 +26,21 @@ public:
         if (held < (recorded < length_ ? recorded : length_)) return false;
         recorded_ = recorded;
         held_ = static_cast<size_t>(held);
+        rewinds_++;
         return true;
     }
-    // The token recorded `age` tokens ago, 0 the newest; age < size().
+    // The token recorded `age` tokens ago, 0 the newest; age < held(), of which size() are to count.
     int32_t operator[](size_t age) const { return ring_[(recorded_ - 1 - age) % ring_.size()]; }
     size_t size() const { return recorded_ < length_ ? static_cast<size_t>(recorded_) : length_; }
+    size_t held() const { return held_; }
     uint64_t recorded() const { return recorded_; }
+    uint64_t rewinds() const { return rewinds_; }
     uint32_t length() const { return length_; }
     const Array<int32_t>& ring() const { return ring_; }
 
 private:
     Array<int32_t> ring_;
-    uint64_t recorded_ = 0;
+    uint64_t recorded_ = 0, rewinds_ = 0;
     size_t held_ = 0;
     uint32_t length_ = 0;
 };

@@ -21,9 +21,9 @@ constexpr PhiloxCounter philox(PhiloxCounter counter, PhiloxKey key) {
     return counter;
 }
 
-// Uniform in [0, 1), 53 bits.
-constexpr double philox_uniform(uint64_t seed, uint64_t place) {
-    const PhiloxCounter words = philox({static_cast<uint32_t>(place), static_cast<uint32_t>(place >> 32), 0, 0},
+// Uniform in [0, 1), 53 bits. Stream 0 draws the token; a step that needs a number of its own has another.
+constexpr double philox_uniform(uint64_t seed, uint64_t place, uint32_t stream = 0) {
+    const PhiloxCounter words = philox({static_cast<uint32_t>(place), static_cast<uint32_t>(place >> 32), stream, 0},
                                        {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
     const uint64_t bits = (uint64_t{words[0]} << 32 | words[1]) >> 11;
     return static_cast<double>(bits) * 0x1p-53;

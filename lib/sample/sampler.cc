@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "parallel/fp_scope.h"
+#include "sample/dry.h"
 #include "sample/philox.h"
 
 namespace pith {
@@ -14,145 +15,75 @@ namespace {
 constexpr uint32_t kDefaultVocabulary = 262144;
 constexpr uint32_t kDefaultHistory = 1024;
 constexpr uint32_t kMaxHistory = 1u << 30;
+constexpr double kLn2 = 0.69314718055994530942;
 
-struct KindInfo {
-    const char* name;
-    uint32_t values, counts;  // how many of value[] and count[] it takes
-};
-constexpr KindInfo kKinds[] = {
-    {nullptr, 0, 0}, {"temperature", 1, 0}, {"top-k", 0, 1}, {"top-p", 1, 0}, {"min-p", 1, 0}, {"penalties", 3, 2},
-};
-
-// Printing a float would follow the locale.
-const char* describe(float value) {
-    if (isnan(value)) return "NaN";
-    if (isinf(value)) return "infinite";
-    return value < 0 ? "negative" : value > 1 ? "above 1" : value == 0 ? "0" : "in range";
-}
-
-pith_status check_fields(const pith_sampler_step& step, uint32_t index, pith_error* error) {
-    if (step.kind == 0 || step.kind >= std::size(kKinds))
-        return fail(error, PITH_E_UNSUPPORTED, "steps[%u].kind is %u, this library knows 1 to %u", index, step.kind,
-                    static_cast<uint32_t>(std::size(kKinds)) - 1);
-    const KindInfo& kind = kKinds[step.kind];
-    if (step.flags) return fail(error, PITH_E_UNSUPPORTED, "steps[%u].flags is %u, a %s step knows none", index, step.flags, kind.name);
-    for (uint32_t i = kind.values; i < 4; i++)
-        if (step.value[i] != 0)
-            return fail(error, PITH_E_UNSUPPORTED, "steps[%u].value[%u] is not 0, a %s step takes %u values", index, i, kind.name,
-                        kind.values);
-    for (uint32_t i = kind.counts; i < 4; i++)
-        if (step.count[i] != 0)
-            return fail(error, PITH_E_UNSUPPORTED, "steps[%u].count[%u] is %u, a %s step takes %u counts", index, i, step.count[i],
-                        kind.name, kind.counts);
-    if (step.tokens || step.weights || step.token_count)
-        return fail(error, PITH_E_UNSUPPORTED, "steps[%u].tokens, weights or token_count is set, a %s step takes no list", index,
-                    kind.name);
-    return PITH_OK;
-}
-
-pith_status refuse(uint32_t index, const pith_sampler_step& step, uint32_t i, const char* expected, pith_error* error) {
-    static constexpr const char* kNames[] = {" repetition", " frequency", " presence"};
-    return fail(error, PITH_E_ARGUMENT, "steps[%u].value[%u] (%s%s) is %s, expected %s", index, i, kKinds[step.kind].name,
-                step.kind == PITH_STEP_PENALTIES ? kNames[i] : "", describe(step.value[i]), expected);
-}
-
-pith_status check_values(const pith_sampler_step& step, uint32_t index, pith_error* error) {
-    const float first = step.value[0];
-    switch (step.kind) {
-        case PITH_STEP_TEMPERATURE:
-            if (!isfinite(first) || first < 0) return refuse(index, step, 0, "finite and at least 0", error);
-            break;
-        case PITH_STEP_TOP_P:
-            if (!(first > 0 && first <= 1)) return refuse(index, step, 0, "above 0 and at most 1", error);
-            break;
-        case PITH_STEP_MIN_P:
-            if (!(first >= 0 && first <= 1)) return refuse(index, step, 0, "0 to 1", error);
-            break;
-        case PITH_STEP_PENALTIES:
-            if (!isfinite(first) || first < 0) return refuse(index, step, 0, "finite and above 0 (1 or 0: off)", error);
-            for (uint32_t i = 1; i < 3; i++)
-                if (!isfinite(step.value[i])) return refuse(index, step, i, "finite", error);
-            break;
-        default:
-            break;
-    }
-    return PITH_OK;
-}
-
-pith_status check_window(const pith_sampler_step& step, uint32_t index, uint32_t history, pith_error* error) {
-    if (step.count[1] && !step.count[0])
-        return fail(error, PITH_E_ARGUMENT,
-                    "steps[%u].count[1] (penalties decay) is %u, but the window before it, count[0], is 0 (everything)", index,
-                    step.count[1]);
-    if (uint64_t{step.count[0]} + step.count[1] > history)
-        return fail(error, PITH_E_ARGUMENT, "steps[%u].count (penalties window %u, decay %u) reaches past the %u tokens of options.history",
-                    index, step.count[0], step.count[1], history);
-    return PITH_OK;
+bool is_mirostat(uint32_t kind) { return kind == PITH_STEP_MIROSTAT_1 || kind == PITH_STEP_MIROSTAT_2; }
+bool is_list(uint32_t kind) { return kind == PITH_STEP_LOGIT_BIAS || kind == PITH_STEP_BANNED || kind == PITH_STEP_ALLOWED; }
+bool is_edit(uint32_t kind) {
+    return kind == PITH_STEP_PENALTIES || kind == PITH_STEP_DRY || kind == PITH_STEP_LOGIT_BIAS || kind == PITH_STEP_BANNED;
 }
 
 }  // namespace
 
-pith_status Sampler::add_step(const pith_sampler_step& given, uint32_t index, pith_error* error) {
-    PITH_TRY(check_fields(given, index, error));
-    PITH_TRY(check_values(given, index, error));
-    Step step{given.kind, given.count[0], given.value[0], {}};
-    bool idle = false, decides = false;
-    switch (given.kind) {
-        case PITH_STEP_TEMPERATURE:
-            idle = step.value == 1;
-            decides = step.value == 0;
-            break;
-        case PITH_STEP_TOP_K:
-            idle = step.count == 0 || step.count >= vocabulary_;
-            decides = step.count == 1;
-            break;
-        case PITH_STEP_TOP_P:
-            idle = step.value == 1;
-            break;
-        case PITH_STEP_MIN_P:
-            idle = step.value == 0;
-            break;
-        case PITH_STEP_PENALTIES:
-            PITH_TRY(check_window(given, index, remembered_, error));
-            step.penalty = {given.value[0] == 0 ? 1.0 : static_cast<double>(given.value[0]), static_cast<double>(given.value[1]),
-                            static_cast<double>(given.value[2]), given.count[0], given.count[1]};
-            idle = step.penalty.repetition == 1 && step.penalty.frequency == 0 && step.penalty.presence == 0;
-            break;
-        default:
-            break;
-    }
-    if (idle || decided_) return PITH_OK;
-    decided_ = decides;
+pith_status Sampler::add_step(const pith_sampler_step& given, uint32_t index, uint32_t count, pith_error* error) {
+    Step step;
+    PITH_TRY(read_step(given, index, remembered_, &step, error));
+    if (is_mirostat(step.kind) && index + 1 != count)
+        return fail(error, PITH_E_ARGUMENT, "steps[%u].kind is mirostat, which must be the last of the %u steps", index, count);
+    if (is_idle(step) || (is_list(step.kind) && !given.token_count)) return PITH_OK;
+    if (decided_ && !is_list(step.kind)) return PITH_OK;
+    decided_ |= (step.kind == PITH_STEP_TEMPERATURE && step.value == 0) || (step.kind == PITH_STEP_TOP_K && step.count == 1);
+    PITH_TRY(prepare(given, remembered_, memory_, &step, error));
     return steps_.push(step) ? PITH_OK : fail_memory(error, "the sampler's steps", (steps_.size() + 1) * sizeof(Step));
 }
 
-pith_status Sampler::allocate(pith_error* error) {
-    size_t list = 1;
-    bool listed = false, penalties = false;
-    uint32_t window = 0;
+// The first step that lists the row decides: the others only shorten.
+size_t Sampler::list_length() const {
+    size_t length = Candidates::list_for_top(std::max(wanted_, 1u), vocabulary_);
     for (const Step& step : steps_) {
-        if (step.kind == PITH_STEP_PENALTIES) {
-            penalties = true;
-            const uint32_t reach = step.penalty.window ? step.penalty.window + step.penalty.decay : remembered_;
-            window = std::max(window, reach);
+        switch (step.kind) {
+            case PITH_STEP_TEMPERATURE:
+                if (step.value == 0) return length;
+                continue;
+            case PITH_STEP_TOP_K:
+                return std::max(length, Candidates::list_for_top(step.count, vocabulary_));
+            case PITH_STEP_ALLOWED:
+                return std::max(length, std::min<size_t>(step.tokens->size(), vocabulary_));
+            case PITH_STEP_DYNAMIC_TEMPERATURE:
+            case PITH_STEP_SMOOTHING:
+                continue;
+            default:
+                if (!is_edit(step.kind)) return Candidates::list_for_all(vocabulary_);
         }
-        if (listed || (step.kind != PITH_STEP_TOP_K && step.kind != PITH_STEP_TOP_P && step.kind != PITH_STEP_MIN_P)) continue;
-        // The first step that may list the row decides: the others only shorten.
-        list = step.kind == PITH_STEP_TOP_K ? Candidates::list_for_top(step.count, vocabulary_) : vocabulary_;
-        listed = true;
     }
+    return length;
+}
+
+pith_status Sampler::allocate(pith_error* error) {
+    bool copies = false, mirostat = false;
+    uint32_t reach = 0;
+    for (const Step& step : steps_) {
+        reach = std::max(reach, reach_of(step, remembered_));
+        copies |= is_edit(step.kind) || step.kind == PITH_STEP_SMOOTHING;
+        mirostat |= is_mirostat(step.kind);
+    }
+    const size_t list = list_length(), blocks = scan_blocks(vocabulary_);
     if (!scratch_.list.resize(list)) return fail_memory(error, "the sampler's candidates", list * sizeof(Candidate));
-    const size_t blocks = (size_t{vocabulary_} + kScanBlock - 1) / kScanBlock;
     if (!scratch_.blocks.resize(blocks)) return fail_memory(error, "the sampler's sums", blocks * sizeof(double));
-    if (!history_.allocate(penalties ? remembered_ : 0)) return fail_memory(error, "the sampler's history", uint64_t{remembered_} * 8);
-    if (!penalties) return PITH_OK;
-    if (!scratch_.logits.resize(vocabulary_)) return fail_memory(error, "the sampler's logits", uint64_t{vocabulary_} * 4);
-    if (!scratch_.tally.allocate(window)) return fail_memory(error, "the sampler's tally", uint64_t{window} * sizeof(Tally::Entry));
+    if (!scratch_.maxima.resize(scan_maxima(vocabulary_))) return fail_memory(error, "the sampler's maxima", scan_maxima(vocabulary_) * 4);
+    if (!scratch_.edits.reserve(steps_.size())) return fail_memory(error, "the sampler's edits", steps_.size() * sizeof(Edit));
+    if (!history_.allocate(reach || mirostat ? remembered_ : 0))
+        return fail_memory(error, "the sampler's history", uint64_t{remembered_} * 8);
+    if (mirostat && !mu_.resize(size_t{2} * remembered_ + 1)) return fail_memory(error, "mirostat's history", uint64_t{remembered_} * 8);
+    if (copies && !scratch_.logits.resize(vocabulary_)) return fail_memory(error, "the sampler's logits", uint64_t{vocabulary_} * 4);
+    if (wanted_ && !logprobs_.resize(size_t{wanted_} + 1)) return fail_memory(error, "log-probabilities", uint64_t{wanted_} * 8);
     return PITH_OK;
 }
 
 pith_status Sampler::configure(const pith_sampler_options& options, pith_error* error) {
-    if (options.flags) return fail(error, PITH_E_UNSUPPORTED, "options.flags is %u, this library knows none", options.flags);
+    if (options.flags & ~uint32_t{PITH_SAMPLER_LOGPROBS_FILTERED})
+        return fail(error, PITH_E_UNSUPPORTED, "options.flags is %u, this library knows 1", options.flags);
+    if (options.reserved) return fail(error, PITH_E_UNSUPPORTED, "options.reserved is %u, expected 0", options.reserved);
     if (options.step_count && !options.steps)
         return fail(error, PITH_E_ARGUMENT, "options.steps is NULL, step_count is %u", options.step_count);
     if (options.vocab_size > INT32_MAX)
@@ -162,57 +93,136 @@ pith_status Sampler::configure(const pith_sampler_options& options, pith_error* 
     seed_ = options.seed;
     vocabulary_ = options.vocab_size ? options.vocab_size : kDefaultVocabulary;
     remembered_ = options.history ? options.history : kDefaultHistory;
-    for (uint32_t i = 0; i < options.step_count; i++) PITH_TRY(add_step(options.steps[i], i, error));
+    wanted_ = options.logprobs;
+    if (wanted_ > vocabulary_)
+        return fail(error, PITH_E_ARGUMENT, "options.logprobs is %u, there are %u tokens (options.vocab_size)", wanted_, vocabulary_);
+    filtered_ = options.flags & PITH_SAMPLER_LOGPROBS_FILTERED;
+    for (uint32_t i = 0; i < options.step_count; i++) PITH_TRY(add_step(options.steps[i], i, options.step_count, error));
     if (options.step_count == 0) {
         pith_sampler_step greedy{};
         greedy.kind = PITH_STEP_TEMPERATURE;
-        PITH_TRY(add_step(greedy, 0, error));
+        PITH_TRY(add_step(greedy, 0, 1, error));
     }
     return allocate(error);
 }
 
-pith_status Sampler::sample(const float* logits, size_t count, pith_token* token, pith_error* error) {
+void Sampler::apply(const Step& step, Candidates& c) {
+    switch (step.kind) {
+        case PITH_STEP_TEMPERATURE:
+            return step.value > 0 ? c.heat(static_cast<double>(step.value)) : c.keep_largest();
+        case PITH_STEP_TOP_K:
+            return c.keep_top(step.count);
+        case PITH_STEP_TOP_P:
+            return c.keep_mass(step.value);
+        case PITH_STEP_MIN_P:
+            return c.keep_relative(step.value);
+        case PITH_STEP_PENALTIES:
+            step.tally->follow(history_, {step.penalty.window, step.penalty.decay});
+            return c.edit(step);
+        case PITH_STEP_DRY:
+            find_repeats(step, history_);
+            return c.edit(step);
+        case PITH_STEP_LOGIT_BIAS:
+        case PITH_STEP_BANNED:
+            return c.edit(step);
+        case PITH_STEP_ALLOWED:
+            return c.allow(*step.tokens);
+        case PITH_STEP_DYNAMIC_TEMPERATURE:
+            return c.heat_by_entropy(step.value, step.more[0], step.more[1]);
+        case PITH_STEP_TOP_A:
+            return c.keep_above_square(step.value);
+        case PITH_STEP_TYPICAL:
+            return c.keep_typical(step.value);
+        case PITH_STEP_TAIL_FREE:
+            return c.keep_head(step.value);
+        case PITH_STEP_TOP_N_SIGMA:
+            return c.keep_sigmas(step.value);
+        case PITH_STEP_XTC:
+            if (philox_uniform(seed_, history_.recorded(), step.stream) < static_cast<double>(step.value))
+                c.exclude_top(step.more[0], step.tokens);
+            return;
+        case PITH_STEP_MIROSTAT_1:
+            return c.keep_estimate(mu(), step.count, vocabulary_);
+        case PITH_STEP_MIROSTAT_2:
+            return c.keep_surprise(mu());
+        case PITH_STEP_SMOOTHING:
+            return c.smooth(step.value);
+        default:
+            return c.skew(step.value);
+    }
+}
+
+pith_status Sampler::draw(const float* logits, size_t count, pith_error* error) {
     const FpScope fp;
     const size_t n = std::min(count, size_t{vocabulary_});
     if (n == 0) return fail(error, PITH_E_ARGUMENT, "count is 0: no logits to sample from");
-    const Largest largest = find_largest(logits, n);
-    if (largest.nan) {
-        size_t i = 0;
-        while (!isnan(logits[i])) i++;
-        return fail(error, PITH_E_NUMERIC, "the logit of token %zu is NaN", i);
-    }
+    const Largest largest = scan_.summarise(logits, n, scratch_.maxima.data());
+    if (largest.doubt)
+        for (size_t i = 0; i < n; i++)
+            if (isnan(logits[i])) return fail(error, PITH_E_NUMERIC, "the logit of token %zu is NaN", i);
     if (!isfinite(largest.value))
-        return largest.value > 0 ? fail(error, PITH_E_NUMERIC, "the logit of token %zu is infinite", largest.index)
+        return largest.value > 0 ? fail(error, PITH_E_NUMERIC, "the logit of token %zu is infinite",
+                                        scan_.find(logits, n, scratch_.maxima.data(), largest.value))
                                  : fail(error, PITH_E_NUMERIC, "nothing is left to sample: all %zu logits are -infinity", n);
-    Candidates candidates(scratch_, logits, n, largest);
-    for (const Step& step : steps_) {
-        switch (step.kind) {
-            case PITH_STEP_TEMPERATURE:
-                step.value > 0 ? candidates.heat(step.value) : candidates.keep_largest();
-                break;
-            case PITH_STEP_TOP_K:
-                candidates.keep_top(step.count);
-                break;
-            case PITH_STEP_TOP_P:
-                candidates.keep_mass(step.value);
-                break;
-            case PITH_STEP_MIN_P:
-                candidates.keep_relative(step.value);
-                break;
-            default:
-                candidates.penalise(step.penalty, history_);
-        }
+    scratch_.edits.clear();
+    double raw_mass = 0;
+    if (wanted_ && !filtered_) {
+        Candidates raw(scratch_, scan_, logits, n, largest.value);
+        logprob_count_ = 1 + raw.best(wanted_, &raw_mass, logprobs_.data() + 1);
     }
-    const int32_t drawn = candidates.draw(philox_uniform(seed_, history_.recorded()));
-    history_.record(drawn);
-    *token = drawn;
+    Candidates candidates(scratch_, scan_, logits, n, largest.value);
+    for (const Step& step : steps_) {
+        apply(step, candidates);
+        if (candidates.empty()) break;
+    }
+    if (!candidates.settle()) {
+        logprob_count_ = 0;
+        return fail(error, PITH_E_NUMERIC, "nothing is left to sample: the steps took all %zu tokens away", n);
+    }
+    drawn_ = candidates.draw(philox_uniform(seed_, history_.recorded()));
+    if (!wanted_) return PITH_OK;
+    double mass = 0;
+    if (filtered_) logprob_count_ = 1 + candidates.best(wanted_, &mass, logprobs_.data() + 1);
+    const double raw = static_cast<double>(logits[drawn_.token]) - static_cast<double>(largest.value) - log(raw_mass);
+    logprobs_[0] = {drawn_.token, static_cast<float>(filtered_ ? drawn_.log_probability : raw)};
     return PITH_OK;
+}
+
+pith_token Sampler::commit() {
+    const FpScope fp;
+    record(drawn_.token, -drawn_.log_probability / kLn2);
+    return drawn_.token;
+}
+
+pith_status Sampler::sample(const float* logits, size_t count, pith_token* token, pith_error* error) {
+    PITH_TRY(draw(logits, count, error));
+    *token = commit();
+    return PITH_OK;
+}
+
+// Mirostat's state now: a function of what was recorded, so that a rewind finds it again.
+double Sampler::mu() const {
+    const uint64_t recorded = history_.recorded();
+    if (recorded == 0) return 2 * static_cast<double>(steps_[steps_.size() - 1].value);
+    return static_cast<double>(mu_[recorded % mu_.size()]);
+}
+
+// A token that wasn't drawn here surprises nobody: `surprise` below 0.
+void Sampler::record(int32_t token, double surprise) {
+    if (!mu_.empty()) {
+        const Step& step = steps_[steps_.size() - 1];
+        const double change = surprise < 0 ? 0 : static_cast<double>(step.more[0]) * (surprise - static_cast<double>(step.value));
+        mu_[(history_.recorded() + 1) % mu_.size()] = static_cast<float>(mu() - change);
+    }
+    history_.record(token);
 }
 
 pith_status Sampler::accept(const pith_token* tokens, size_t count, pith_error* error) {
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0) return fail(error, PITH_E_ARGUMENT, "tokens[%zu] is %d, ids are at least 0", i, tokens[i]);
-    for (size_t i = 0; i < count; i++) history_.record(tokens[i]);
+    const FpScope fp;
+    for (size_t i = 0; i < count; i++) record(tokens[i], -1);
+    if (count) logprob_count_ = 0;
     return PITH_OK;
 }
 
@@ -223,8 +233,23 @@ pith_status Sampler::truncate(size_t length, pith_error* error) {
                     static_cast<unsigned long long>(recorded));
     if (!history_.rewind(length))
         return fail(error, PITH_E_ARGUMENT,
-                    "length is %zu of %llu: penalties look at the %u tokens before it, and some are forgotten; raise options.history",
+                    "length is %zu of %llu: steps look at the %u tokens before it, and some are forgotten; raise options.history",
                     length, static_cast<unsigned long long>(recorded), history_.length());
+    logprob_count_ = 0;
+    return PITH_OK;
+}
+
+void Sampler::restart(uint64_t seed) {
+    (void)history_.rewind(0);  // always known
+    seed_ = seed;
+    logprob_count_ = 0;
+}
+
+pith_status Sampler::logprobs(const pith_logprob** items, size_t* count, pith_error* error) const {
+    if (!wanted_) return fail(error, PITH_E_STATE, "the sampler was made without options.logprobs");
+    if (!logprob_count_) return fail(error, PITH_E_STATE, "no log-probabilities: nothing was drawn since the sampler was made, rewound or told of other tokens");
+    *items = logprobs_.data();
+    *count = logprob_count_;
     return PITH_OK;
 }
 

@@ -1,83 +1,62 @@
-// The largest logit and the sum of weights.
-#include "sample/scan.h"
+// The passes for any CPU: sixteen lanes in four parts.
+#include <math.h>
 
-#include <limits>
+#include "sample/four.h"
 
 namespace pith {
 namespace {
 
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
-
-// Sixteen lanes hide the latency of an addition. The tail of the last block is filled up with -inf, which changes nothing.
-struct Tail {
-    float x[16];
-    Tail(const float* from, size_t n) {
-        for (size_t i = 0; i < 16; i++) x[i] = i < n ? from[i] : kNothing;
+struct Lanes {
+    Four v[4];
+    static Lanes load(const float* from) { return {{Four::load(from), Four::load(from + 4), Four::load(from + 8), Four::load(from + 12)}}; }
+    static Lanes load_some(const float* from, size_t n) {
+        float x[16];
+        for (size_t i = 0; i < 16; i++) x[i] = i < n ? from[i] : -HUGE_VALF;
+        return load(x);
     }
-};
-
-struct LargestOfBlock {
-    Four most[4] = {Four::all(kNothing), Four::all(kNothing), Four::all(kNothing), Four::all(kNothing)};
-    NanFour nan;
-    void take(const float* x) {
-        for (size_t j = 0; j < 4; j++) {
-            const Four v = Four::load(x + 4 * j);
-            most[j] = larger(v, most[j]);
-            nan.look(v);
-        }
+    static Lanes all(float value) {
+        const Four f = Four::all(value);
+        return {{f, f, f, f}};
     }
-    float value() const {
+    void store(float* to) const {
+        for (int i = 0; i < 4; i++) v[i].store(to + 4 * i);
+    }
+    float total() const {
         float lanes[4];
-        larger(larger(most[0], most[1]), larger(most[2], most[3])).store(lanes);
-        float value = lanes[0];
-        for (const float lane : lanes) value = lane > value ? lane : value;
-        return value;
+        ((v[0] + v[1]) + (v[2] + v[3])).store(lanes);
+        return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
     }
 };
-
-double sum_of_block(const float* x, size_t n, Weigher weigh) {
-    Four sum[4] = {Four::all(0), Four::all(0), Four::all(0), Four::all(0)};
-    const auto take = [&](const float* from) {
-        for (size_t j = 0; j < 4; j++) sum[j] = sum[j] + weigh(Four::load(from + 4 * j));
-    };
-    size_t i = 0;
-    for (; n - i >= 16; i += 16) take(x + i);
-    if (i < n) take(Tail(x + i, n - i).x);
-    float lanes[4];
-    ((sum[0] + sum[1]) + (sum[2] + sum[3])).store(lanes);
-    return static_cast<double>((lanes[0] + lanes[1]) + (lanes[2] + lanes[3]));
+inline Lanes operator+(Lanes a, Lanes b) { return {{a.v[0] + b.v[0], a.v[1] + b.v[1], a.v[2] + b.v[2], a.v[3] + b.v[3]}}; }
+inline Lanes operator-(Lanes a, Lanes b) { return {{a.v[0] - b.v[0], a.v[1] - b.v[1], a.v[2] - b.v[2], a.v[3] - b.v[3]}}; }
+inline Lanes operator*(Lanes a, Lanes b) { return {{a.v[0] * b.v[0], a.v[1] * b.v[1], a.v[2] * b.v[2], a.v[3] * b.v[3]}}; }
+inline Lanes larger(Lanes a, Lanes b) {
+    return {{larger(a.v[0], b.v[0]), larger(a.v[1], b.v[1]), larger(a.v[2], b.v[2]), larger(a.v[3], b.v[3])}};
+}
+inline Lanes where_above(Lanes a, Lanes b, Lanes value) {
+    Lanes out;
+    for (int i = 0; i < 4; i++) out.v[i] = where_above(a.v[i], b.v[i], value.v[i]);
+    return out;
+}
+inline uint32_t above(Lanes a, Lanes b) {
+    return above(a.v[0], b.v[0]) | above(a.v[1], b.v[1]) << 4 | above(a.v[2], b.v[2]) << 8 | above(a.v[3], b.v[3]) << 12;
+}
+inline uint32_t equal(Lanes a, Lanes b) {
+    return equal(a.v[0], b.v[0]) | equal(a.v[1], b.v[1]) << 4 | equal(a.v[2], b.v[2]) << 8 | equal(a.v[3], b.v[3]) << 12;
+}
+inline Lanes times_power(Lanes value, Lanes shifted) {
+    Lanes out;
+    for (int i = 0; i < 4; i++) out.v[i] = times_power(value.v[i], shifted.v[i]);
+    return out;
 }
 
 }  // namespace
+}  // namespace pith
+//
+#include "sample/impl/scan.h"
 
-Largest find_largest(const float* x, size_t n) {
-    Largest all{kNothing, 0, false};
-    size_t from = 0;
-    for (size_t start = 0; start < n; start += kScanBlock) {
-        const size_t end = n - start < kScanBlock ? n : start + kScanBlock;
-        LargestOfBlock block;
-        size_t i = start;
-        for (; end - i >= 16; i += 16) block.take(x + i);
-        if (i < end) block.take(Tail(x + i, end - i).x);
-        all.nan |= block.nan.any();
-        if (const float value = block.value(); value > all.value) {
-            all.value = value;
-            from = start;
-        }
-    }
-    all.index = from;
-    while (all.index < n && !(x[all.index] == all.value)) all.index++;
-    return all;
-}
+namespace pith {
 
-double sum_weights(const float* x, size_t n, Weigher weigh, double* blocks) {
-    double total = 0;
-    for (size_t i = 0; i < n; i += kScanBlock) {
-        const double block = sum_of_block(x + i, n - i < kScanBlock ? n - i : kScanBlock, weigh);
-        blocks[i / kScanBlock] = block;
-        total += block;
-    }
-    return total;
-}
+const ScanTable kPlainScan = PITH_SCAN_TABLE;
 
 }  // namespace pith

@@ -72,7 +72,7 @@ static pith_status with_sampler(const void* options, pith_error* error) {
 }
 
 /* `good`: options that work, of `size` bytes with struct_size first. */
-static void check_options(pith_status (*call)(const void*, pith_error*), const void* good, size_t size, const char* name) {
+static void check_options(pith_status (*call)(const void*, pith_error*), const void* good, size_t size, size_t first, const char* name) {
     static const size_t too_small[] = {0, 1, 8, 65537, (size_t)-1};
     uint64_t buffer[64];
     pith_error error;
@@ -86,9 +86,12 @@ static void check_options(pith_status (*call)(const void*, pith_error*), const v
         memcpy(buffer, &too_small[i], sizeof given);
         EXPECT(call(buffer, &error), PITH_E_ARGUMENT, field);
     }
-    given = size - 1;
+    given = first - 1; /* of its first release */
     memcpy(buffer, &given, sizeof given);
     EXPECT(call(buffer, &error), PITH_E_ARGUMENT, field);
+    given = first;
+    memcpy(buffer, &given, sizeof given);
+    WORKS(call(buffer, &error));
     given = size + 16;
     memcpy(buffer, &given, sizeof given);
     WORKS(call(buffer, &error));
@@ -170,16 +173,16 @@ static void test_options(void) {
     session.struct_size = sizeof session;
     session.context_length = 16;
     sampler.struct_size = sizeof sampler;
-    check_options(with_env, &env, sizeof env, "options");
-    check_options(with_allocator, &allocator, sizeof allocator, "options.allocator");
-    check_options(with_files, &files, sizeof files, "options.files");
-    check_options(with_runner, &runner, sizeof runner, "runner");
-    check_options(with_checked_runner, &runner, sizeof runner, "runner");
-    check_options(with_session_runner, &runner, sizeof runner, "runner");
-    check_options(with_model, &model, sizeof model, "options");
-    check_options(with_session, &session, sizeof session, "options");
-    check_options(with_plan, &session, sizeof session, "options");
-    check_options(with_sampler, &sampler, sizeof sampler, "options");
+    check_options(with_env, &env, sizeof env, sizeof env, "options");
+    check_options(with_allocator, &allocator, sizeof allocator, sizeof allocator, "options.allocator");
+    check_options(with_files, &files, sizeof files, sizeof files, "options.files");
+    check_options(with_runner, &runner, sizeof runner, sizeof runner, "runner");
+    check_options(with_checked_runner, &runner, sizeof runner, sizeof runner, "runner");
+    check_options(with_session_runner, &runner, sizeof runner, sizeof runner, "runner");
+    check_options(with_model, &model, sizeof model, sizeof model, "options");
+    check_options(with_session, &session, sizeof session, sizeof session, "options");
+    check_options(with_plan, &session, sizeof session, sizeof session, "options");
+    check_options(with_sampler, &sampler, sizeof sampler, 40, "options");
     CHECK(heap.live == 0);
 }
 

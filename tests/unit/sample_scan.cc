@@ -31,62 +31,122 @@ TEST_CASE("philox: uniform numbers", "[sample]") {
     CHECK(pith::philox_uniform(7, 1) != pith::philox_uniform(uint64_t{1} << 32 | 7, 1));
 }
 
+namespace {
+
+size_t find_largest(const std::vector<float>& x, const pith::ScanTable& scan, pith::Largest* largest) {
+    std::vector<float> maxima(pith::scan_maxima(x.size()));
+    *largest = scan.summarise(x.data(), x.size(), maxima.data());
+    return scan.find(x.data(), x.size(), maxima.data(), largest->value);
+}
+
+}  // namespace
+
 TEST_CASE("scan: exp", "[sample]") {
-    const pith::Weigher weigh{0, 1};
-    CHECK(weigh(0.0f) == 1.0f);
+    const pith::Weigher weigher{0, 1};
+    CHECK(weigh(weigher, 0.0f) == 1.0f);
     double worst = 0;
     for (float y = 0; y > -87; y -= 0.00137f)
-        worst = std::max(worst, std::abs(static_cast<double>(weigh(y)) / std::exp(static_cast<double>(y)) - 1));
+        worst = std::max(worst, std::abs(static_cast<double>(weigh(weigher, y)) / std::exp(static_cast<double>(y)) - 1));
     CHECK(worst < 3e-7);
-    CHECK(weigh(-87.5f) == 0.0f);
-    CHECK(weigh(-1e30f) == 0.0f);
-    CHECK(weigh(-kInf) == 0.0f);
+    CHECK(weigh(weigher, -87.5f) == 0.0f);
+    CHECK(weigh(weigher, -1e30f) == 0.0f);
+    CHECK(weigh(weigher, -kInf) == 0.0f);
     for (const float scale : {1e-37f, 1e37f}) {
         const pith::Weigher extreme{3, scale};
-        CHECK(extreme(3.0f) == 1.0f);
-        CHECK(extreme(-kInf) == 0.0f);
+        CHECK(weigh(extreme, 3.0f) == 1.0f);
+        CHECK(weigh(extreme, -kInf) == 0.0f);
     }
 }
 
-TEST_CASE("scan: the largest is the first of equals, at any place and length", "[sample]") {
-    for (size_t n : {1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 511, 512, 513, 527, 528, 1024, 1500}) {
-        for (size_t at = 0; at < n; at += n < 64 ? 1 : 13) {
-            std::vector<float> x = random_logits(n, 1, static_cast<uint32_t>(n));
-            x[at] = 50;
-            if (at + 3 < n) x[at + 3] = 50;
-            if (at + 600 < n) x[at + 600] = 50;
-            const pith::Largest found = pith::find_largest(x.data(), n);
-            REQUIRE(found.value == 50);
-            REQUIRE(found.index == at);
-            REQUIRE(!found.nan);
-            x[at] = std::numeric_limits<float>::quiet_NaN();
-            REQUIRE(pith::find_largest(x.data(), n).nan);
+TEST_CASE("scan: the largest is the first of equals, at any place and length, and no NaN goes unseen", "[sample]") {
+    for (const pith::ScanTier tier : tiers()) {
+        const pith::ScanTable& scan = pith::scan_table(tier);
+        pith::Largest largest;
+        for (size_t n : {1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 511, 512, 513, 527, 528, 1024, 1500}) {
+            for (size_t at = 0; at < n; at += n < 64 ? 1 : 13) {
+                std::vector<float> x = random_logits(n, 1, static_cast<uint32_t>(n));
+                x[at] = 50;
+                if (at + 3 < n) x[at + 3] = 50;
+                if (at + 600 < n) x[at + 600] = 50;
+                REQUIRE(find_largest(x, scan, &largest) == at);
+                REQUIRE(largest.value == 50);
+                REQUIRE(!largest.doubt);
+                x[(at + 7) % n] = -kInf;
+                find_largest(x, scan, &largest);
+                REQUIRE(!largest.doubt);
+                x[at] = std::numeric_limits<float>::quiet_NaN();
+                find_largest(x, scan, &largest);
+                REQUIRE(largest.doubt);
+                x[at] = -x[at];
+                find_largest(x, scan, &largest);
+                REQUIRE(largest.doubt);
+            }
         }
+        CHECK(find_largest(std::vector<float>(70, -kInf), scan, &largest) == 0);
+        CHECK(largest.value == -kInf);
+        find_largest({}, scan, &largest);
+        CHECK(largest.value == -kInf);
+        CHECK(find_largest({-1, -0.0f, 0.0f, -0.0f}, scan, &largest) == 1);
     }
-    const std::vector<float> nothing(70, -kInf), zeros{-1, -0.0f, 0.0f, -0.0f};
-    CHECK(pith::find_largest(nothing.data(), 70).value == -kInf);
-    CHECK(pith::find_largest(nothing.data(), 0).value == -kInf);
-    CHECK(pith::find_largest(zeros.data(), 4).index == 1);
 }
 
-TEST_CASE("scan: sums and visits", "[sample]") {
-    for (size_t n : {1, 7, 16, 31, 32, 100, 512, 513, 1900}) {
+TEST_CASE("scan: sums, lists and counts, the same bits on every tier", "[sample]") {
+    for (size_t n : {1, 7, 16, 31, 32, 100, 512, 513, 1900, 40000}) {
         std::vector<float> x = random_logits(n, 4, 3);
-        if (n > 20) x[20] = -kInf;
-        std::vector<double> blocks((n + pith::kScanBlock - 1) / pith::kScanBlock);
+        for (size_t i = 20; i < n; i += 333) x[i] = -kInf;
         const float largest = *std::max_element(x.begin(), x.end());
-        double expected = 0, total = 0;
-        for (const float v : x) expected += std::exp(static_cast<double>(v - largest) * 0.5);
-        const double sum = pith::sum_weights(x.data(), n, {largest, 0.5f}, blocks.data());
-        for (const double b : blocks) total += b;
-        CHECK(std::abs(sum / expected - 1) < 1e-6);
-        CHECK(total == sum);
+        const pith::Weigher weigher{largest, 0.5f};
+        double expected = 0, entropy = 0, finite = 0, sum = 0, squares = 0;
+        for (const float v : x) {
+            if (v == -kInf) continue;
+            const double y = static_cast<double>(v - largest) * 0.5, d = static_cast<double>(v - 0.25f);
+            expected += std::exp(y);
+            entropy += std::exp(y) * y;
+            finite++;
+            sum += d;
+            squares += d * d;
+        }
+        std::vector<double> first;
+        std::vector<float> first_maxima;
+        for (const pith::ScanTier tier : tiers()) {
+            const pith::ScanTable& scan = pith::scan_table(tier);
+            std::vector<double> blocks(pith::scan_blocks(n));
+            std::vector<float> maxima(pith::scan_maxima(n));
+            scan.summarise(x.data(), n, maxima.data());
+            const double mass = scan.sum_weights(x.data(), n, weigher, blocks.data());
+            const pith::Moments m = scan.moments(x.data(), n, 0.25f);
+            CHECK(std::abs(mass / expected - 1) < 1e-6);
+            CHECK(std::abs(scan.sum_entropy(x.data(), n, weigher) - entropy) < 1e-6 * expected);
+            CHECK(m.count == finite);
+            CHECK(std::abs(m.sum - sum) < 1e-5 * finite);
+            CHECK(std::abs(m.squares - squares) < 1e-5 * finite);
+            std::vector<double> all = blocks;
+            all.insert(all.end(), {mass, m.sum, m.squares, scan.sum_entropy(x.data(), n, weigher)});
+            if (first.empty()) {
+                first = all;
+                first_maxima = maxima;
+            }
+            CHECK(all == first);
+            CHECK(maxima == first_maxima);
 
-        float bound = 1;
-        std::vector<size_t> seen, wanted;
-        pith::for_each_above(x.data(), n, &bound, [&](size_t i) { seen.push_back(i); });
-        for (size_t i = 0; i < n; i++)
-            if (x[i] > 1) wanted.push_back(i);
-        CHECK(seen == wanted);
+            std::vector<int32_t> wanted, seen;
+            size_t above = 0, group = 0, size = 0;
+            for (const float v : maxima) above += v > 1;
+            for (size_t i = 0; i < n; i++)
+                if (x[i] > 1) wanted.push_back(static_cast<int32_t>(i));
+            CHECK(scan.count_above(maxima.data(), maxima.size(), 1) == above);
+            // In pieces, as a short list makes it.
+            std::vector<pith::Candidate> list(pith::kScanBlock + 3);
+            while (group < pith::scan_blocks(n)) {
+                const size_t was = group;
+                size = scan.list_above(x.data(), n, maxima.data(), 1, list.data(), 0, list.size(), &group);
+                REQUIRE(group > was);
+                for (size_t i = 0; i < size; i++) {
+                    seen.push_back(list[i].token);
+                    REQUIRE(list[i].logit == x[static_cast<size_t>(list[i].token)]);
+                }
+            }
+            CHECK(seen == wanted);
+        }
     }
 }

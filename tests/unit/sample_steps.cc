@@ -5,25 +5,20 @@ using namespace reference;
 
 namespace {
 
-// How many tokens the steps leave; for steps without penalties, of which one at least takes some away.
+// How many tokens the steps leave.
 size_t kept(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps) {
-    Counting counting;
-    pith::Scratch scratch(counting.allocator);
-    REQUIRE(scratch.list.resize(logits.size()));
-    REQUIRE(scratch.blocks.resize(logits.size() / pith::kScanBlock + 1));
-    pith::Candidates candidates(scratch, logits.data(), logits.size(), pith::find_largest(logits.data(), logits.size()));
-    for (const pith_sampler_step& step : steps) {
-        if (step.kind == PITH_STEP_TEMPERATURE) candidates.heat(step.value[0]);
-        if (step.kind == PITH_STEP_TOP_K) candidates.keep_top(step.count[0]);
-        if (step.kind == PITH_STEP_TOP_P) candidates.keep_mass(step.value[0]);
-        if (step.kind == PITH_STEP_MIN_P) candidates.keep_relative(step.value[0]);
-    }
-    return candidates.size();
+    const uint32_t n = static_cast<uint32_t>(logits.size());
+    Made made(steps, 1, n, 0, n, PITH_SAMPLER_LOGPROBS_FILTERED);
+    REQUIRE(made.draw(logits) >= 0);
+    const pith_logprob* items = nullptr;
+    size_t count = 0;
+    REQUIRE(made.sampler.logprobs(&items, &count, nullptr) == PITH_OK);
+    return count - 1;
 }
 
 void check_kept(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps) {
     size_t expected = 0;
-    distribution(logits, steps, {}, &expected);
+    distribution(logits, steps, Given{}, &expected);
     CHECK(kept(logits, steps) == expected);
 }
 

@@ -214,8 +214,8 @@ static void test_newer(void) {
     } make = {{0}, 0};
     struct {
         pith_sampler_options known;
-        uint64_t tail;
-    } draw = {{0}, 0};
+        uint64_t later[8], tail; /* a later library knows more */
+    } draw = {{0}, {0}, 0};
     struct {
         pith_runner known;
         uint64_t tail;
