@@ -50,6 +50,7 @@ pith_status upload_state(Session& s, const SampleRequest& request, const SampleS
     held.history = wanted.history;
     if (ring) memcpy(held.ring, request.ring, ring);
     const Driver& d = s.device.driver();
+    const Submission copy(s.meter, Work::ToDevice, offsetof(SampleState, ring) + ring);
     PITH_TRY(check(d, d.MemcpyHtoDAsync(address(s.at.state), &held, offsetof(SampleState, ring) + ring, s.stream), "a sampler", error));
     s.state_valid = true;
     return PITH_OK;
@@ -76,9 +77,13 @@ pith_status session_logits(void* session, const float** logits, pith_error* erro
     const ContextScope scope(d, s.device.context(), error);
     PITH_TRY(scope.status());
     const uint64_t bytes = uint64_t{s.rows} * s.model->file->config.vocab_size * sizeof(float);
-    PITH_TRY(
-        check(d, d.MemcpyDtoHAsync(s.host_logits, address(s.at.logits[s.current]), static_cast<size_t>(bytes), s.stream), "logits", error));
+    {
+        const Submission copy(s.meter, Work::ToHost, bytes);
+        PITH_TRY(check(d, d.MemcpyDtoHAsync(s.host_logits, address(s.at.logits[s.current]), static_cast<size_t>(bytes), s.stream), "logits",
+                       error));
+    }
     PITH_TRY(wait_for_all(s, "logits", error));
+    s.meter.settle();
     s.on_host = true;
     return PITH_OK;
 }
@@ -103,12 +108,16 @@ pith_status session_sample(void* session, uint32_t row, const SampleRequest* req
     a.vocab = vocab;
     a.record = 1;
     const SampleGeometry shape = sample_geometry(vocab);
-    PITH_TRY(session_launch(s, "pith_sample", {shape.grid, 1, shape.block, shape.shared}, &a, error));
+    {
+        const Submission draw(s.meter, Work::Draw, 1);
+        PITH_TRY(session_launch(s, "pith_sample", {shape.grid, 1, shape.block, shape.shared}, &a, error));
+    }
     PITH_TRY(check(d, d.EventRecord(s.drawn, s.stream), "a token", error));
     const bool ahead = s.ahead_wanted && s.decodes && row + 1 == s.rows && s.length < s.shape.context_length;
     s.ahead.on = false;
     if (ahead) PITH_TRY(enqueue_step(s, -1, s.length, s.current ^ 1, error));
     PITH_TRY(wait_for(d, s.drawn, s.shape.wait, "a token", error));
+    s.meter.settle();
     const SampleResult result = s.pinned->result;
     if (result.status != SampleStatus::Ok) return explain(result, vocab, error);
     // What the kernel recorded, in our copy of its state.

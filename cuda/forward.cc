@@ -57,6 +57,7 @@ pith_status upload(Pass& p, const pith_token* tokens) {
     memcpy(s.batches[stage] + sizeof header / 4, tokens, p.tokens * sizeof *tokens);
     PITH_TRY(check(d, d.MemcpyHtoDAsync(address(s.at.batch), s.batches[stage], sizeof header + p.tokens * sizeof *tokens, s.stream),
                    "a prompt", p.error));
+    s.meter.add_to_device(sizeof header + p.tokens * sizeof *tokens);
     return check(d, d.EventRecord(s.staged[stage], s.stream), "a prompt", p.error);
 }
 
@@ -260,6 +261,7 @@ pith_status run_head(Session& s, uint32_t rows, pith_error* error) {
 }  // namespace
 
 pith_status enqueue_prompt(Session& s, uint32_t length, const pith_token* tokens, uint32_t count, uint32_t rows, pith_error* error) {
+    const Submission work(s.meter, Work::Prompt, count);
     const uint32_t batch = s.shape.batch_length, first_kept = count - rows;
     for (uint32_t at = 0; at < count; at += batch) {
         const uint32_t n = count - at < batch ? count - at : batch;
@@ -285,6 +287,7 @@ pith_status enqueue_step(Session& s, pith_token token, uint32_t position, uint32
     how.grid[1] = how.grid[2] = how.block[1] = how.block[2] = 1;
     how.shared = p.shared_bytes;
     how.cooperative = true;
+    const Submission work(s.meter, Work::Token, 1);
     return launch(s.device, s.stream, how, &p, name, error);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/repack.h"
 #include "model.h"
+#include "usage.h"
 
 namespace pith::cuda {
 
@@ -32,6 +33,8 @@ struct Loader {
     CUdeviceptr tables() const { return scratch + perm_bytes; }
     CUdeviceptr stripe() const { return scratch + perm_bytes + table_bytes; }
     uint64_t scratch_bytes() const { return perm_bytes + table_bytes + staging_bytes; }
+    Meter meter;
+    bool counted = false;  // its memory, in the account
     CUfunction codes = nullptr, scales = nullptr, dense = nullptr, floats = nullptr;
 };
 

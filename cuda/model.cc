@@ -8,11 +8,24 @@ namespace {
 
 constexpr size_t kItemsPerLayer = 2 + 7 * 3;  // norms; linears, their biases and perms
 
+// What is held, added to the account or taken off it again (sign -1).
+void count_weights(Model& m, uint64_t sign) {
+    if (!m.host.account) return;
+    m.host.account->add(Used::DeviceWeights, sign * m.weight_bytes);
+    m.host.account->add(Used::HostWeights, sign * m.row_bytes);
+}
+void count_staging(Model& m, uint64_t sign) {
+    if (!m.host.account) return;
+    m.host.account->add(Used::DeviceStaging, sign * m.loader->scratch_bytes());
+    m.host.account->add(Used::HostStaging, sign * 2 * m.loader->staging_bytes);
+}
+
 pith_status open_loader(Model& m, pith_error* error) {
     Loader& l = *m.loader;
     const Driver& driver = m.device.driver();
     plan_buffers(m, &l);
     PITH_TRY(check(driver, driver.StreamCreateWithPriority(&m.stream, CU_STREAM_NON_BLOCKING, 0), "making a stream", error));
+    PITH_TRY(l.meter.open(driver, m.stream, m.host.account, error));
     PITH_TRY(make_event(driver, PITH_WAIT_BLOCK, &l.done, error));
     for (int i = 0; i < 2; i++) {
         CUdeviceptr unused = 0;
@@ -31,6 +44,8 @@ void close_loader(Model& m) {
     if (m.stream) driver.StreamSynchronize(m.stream);
     if (m.loader) {
         Loader& l = *m.loader;
+        l.meter.close();
+        if (l.counted) count_staging(m, ~uint64_t{0});
         for (int i = 0; i < 2; i++) {
             if (l.copied[i]) driver.EventDestroy(l.copied[i]);
             m.device.free_host(l.staging[i]);
@@ -47,6 +62,8 @@ void close_loader(Model& m) {
 // With the context current.
 void free_memory(Model& m) {
     close_loader(m);
+    if (m.counted) count_weights(m, ~uint64_t{0});
+    m.counted = false;
     m.device.free(m.weights);
     m.device.free_host(m.embedding_host);
     m.weights = m.embedding_device = 0;
@@ -63,6 +80,9 @@ pith_status allocate(Model& m, pith_error* error) {
     const Driver& driver = m.device.driver();
     PITH_TRY(check(driver, driver.MemsetD8Async(m.weights, 0, static_cast<size_t>(m.weight_bytes), m.stream),
                    "clearing the weights' memory", error));
+    count_weights(m, 1);
+    count_staging(m, 1);
+    m.counted = m.loader->counted = true;
     plan_model(m);
     return PITH_OK;
 }
@@ -100,7 +120,9 @@ pith_status advance(Model& m, uint64_t budget, pith_error* error) {
 pith_status finish_step(Model& m, pith_error* error) {
     const Driver& driver = m.device.driver();
     PITH_TRY(check(driver, driver.EventRecord(m.loader->done, m.stream), "loading weights", error));
-    return wait_for(driver, m.loader->done, PITH_WAIT_BLOCK, "loading weights", error);
+    PITH_TRY(wait_for(driver, m.loader->done, PITH_WAIT_BLOCK, "loading weights", error));
+    m.loader->meter.settle();
+    return PITH_OK;
 }
 
 pith_status load_some(Model& m, uint64_t budget, pith_error* error) {

@@ -54,6 +54,7 @@ struct Model {
     Linear head{};
     Embedding embedding{};
     bool ready = false;  // all is in place
+    bool counted = false;  // its memory, in the account
     bool lost = false;   // the GPU failed: nothing more can be done with it
 
     CUdeviceptr weights = 0;

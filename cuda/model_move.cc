@@ -22,8 +22,11 @@ pith_status take_staging(Model& m, uint8_t** staging, pith_error* error) {
 pith_status send_staging(Model& m, CUdeviceptr to, uint64_t size, pith_error* error) {
     Loader& l = *m.loader;
     const Driver& driver = m.device.driver();
-    PITH_TRY(check(driver, driver.MemcpyHtoDAsync(to, l.staging[l.turn], static_cast<size_t>(size), m.stream), "copying weights to the GPU",
-                   error));
+    {
+        const Submission copy(l.meter, Work::ToDevice, size);
+        PITH_TRY(check(driver, driver.MemcpyHtoDAsync(to, l.staging[l.turn], static_cast<size_t>(size), m.stream), "copying weights to the GPU",
+                       error));
+    }
     PITH_TRY(check(driver, driver.EventRecord(l.copied[l.turn], m.stream), "copying weights to the GPU", error));
     l.busy[l.turn] = true;
     return PITH_OK;
@@ -31,6 +34,7 @@ pith_status send_staging(Model& m, CUdeviceptr to, uint64_t size, pith_error* er
 
 template <class P>
 pith_status run(Model& m, CUfunction kernel, RepackGrid grid, const P& params, pith_error* error) {
+    const Submission work(m.loader->meter, Work::Repack, 1);
     return launch(m.device, m.stream, {.kernel = kernel, .grid = {grid.x, grid.y, 1}, .block = {kRepackThreads, 1, 1}, .shared = 0},
                   &params, "repacking weights on the GPU", error);
 }

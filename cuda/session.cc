@@ -203,6 +203,7 @@ pith_status make_stream(Session& s, pith_error* error) {
         PITH_TRY(check(d, d.StreamCreateWithPriority(&s.stream, CU_STREAM_NON_BLOCKING, s.shape.cuda.priority), "making a stream", error));
         s.own_stream = true;
     }
+    PITH_TRY(s.meter.open(d, s.stream, s.shape.account, error));
     PITH_TRY(make_event(d, s.shape.wait, &s.drawn, error));
     for (CUevent& event : s.staged) PITH_TRY(make_event(d, s.shape.wait, &event, error));
     for (CUevent& event : s.gates) PITH_TRY(make_event(d, s.shape.wait, &event, error));
@@ -342,6 +343,7 @@ void session_destroy(void* session) {
         const Driver& d = s->device.driver();
         const ContextScope scope(d, s->device.context(), nullptr);
         if (s->stream) d.StreamSynchronize(s->stream);
+        s->meter.close();
         s->device.free(s->block);
         s->device.free_host(s->pinned);
         for (const CUevent event : {s->drawn, s->staged[0], s->staged[1], s->gates[0], s->gates[1]})

@@ -8,6 +8,7 @@
 #include "kernels/sample.h"
 #include "matmul.h"
 #include "model.h"
+#include "usage.h"
 
 namespace pith::cuda {
 
@@ -77,6 +78,7 @@ struct Session {
 
     CUstream stream = nullptr;
     bool own_stream = false;
+    Meter meter;
     CUevent drawn = nullptr, staged[kStages] = {}, gates[2] = {};
     CUdeviceptr block = 0;
     Pinned* pinned = nullptr;

@@ -59,6 +59,7 @@ struct Loading {
     ModelFile file{heap.allocator};
     cuda::Instance* instance = nullptr;
     void* model = nullptr;
+    Account account;
     BackendBytes bytes{};
     pith_error error{};
 
@@ -74,6 +75,7 @@ struct Loading {
         host.device = device;
         host.cuda.context = context;
         host.scan = scan;
+        host.account = &account;
         return cuda::model_create(&host, &file, &model, &bytes, &error);
     }
     const cuda::Model& get() const { return *static_cast<const cuda::Model*>(model); }
@@ -87,6 +89,7 @@ struct Loading {
     }
     void close() {
         cuda::model_destroy(model);
+        for (const Used held : {Used::DeviceWeights, Used::DeviceStaging, Used::HostWeights, Used::HostStaging}) CHECK(account.get(held) == 0);
         cuda::close_instance(instance);
         model = instance = nullptr;
     }
@@ -284,6 +287,13 @@ TEST_CASE("every model lies in device memory as its files say, as planned to the
         REQUIRE(l.load(0) == PITH_OK);
         CHECK(fake_cuda()->device_bytes == l.bytes.device);
         CHECK(fake_cuda()->host_bytes == l.bytes.host);
+        CHECK(l.account.get(Used::DeviceWeights) == l.bytes.device);
+        CHECK(l.account.get(Used::HostWeights) == l.bytes.host);
+        CHECK(l.account.get(Used::BytesToDevice) > l.file.weight_bytes / 2);
+        // The fake's events are half a millisecond apart: copies and repacking are told apart, and nothing is left uncounted.
+        CHECK(l.account.get(Used::GpuToDevice) + l.account.get(Used::GpuCompute) == l.account.get(Used::GpuSubmissions) * 500000);
+        CHECK(l.account.get(Used::GpuToDevice) >= 500000);
+        CHECK(l.account.get(Used::GpuCompute) >= 500000);
         compare_model(l);
     }
 }
