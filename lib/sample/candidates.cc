@@ -41,7 +41,8 @@ float Candidates::changed(const Edit& edit, int32_t token, float logit) const {
         if (step.kind == PITH_STEP_PENALTIES)
             return clamped(step.penalty.apply(static_cast<double>(logit) * edit.scale, entry.strength, entry.total) / edit.scale);
         const double excess = entry.total - static_cast<double>(step.count);
-        return clamped(static_cast<double>(logit) - static_cast<double>(step.value) * pow(static_cast<double>(step.more[0]), excess) / edit.scale);
+        return clamped(static_cast<double>(logit) -
+                       static_cast<double>(step.value) * pow(static_cast<double>(step.more[0]), excess) / edit.scale);
     }
     const size_t at = step.tokens->find(token);
     if (at == step.tokens->size()) return logit;

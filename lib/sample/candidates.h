@@ -48,8 +48,8 @@ public:
     void keep_typical(float mass);
     void keep_head(float z);  // tail-free
     void keep_sigmas(float n);
-    void exclude_top(float threshold, const TokenSet* exempt);  // XTC
-    void keep_surprise(double most);                             // mirostat 2
+    void exclude_top(float threshold, const TokenSet* exempt);     // XTC
+    void keep_surprise(double most);                               // mirostat 2
     void keep_estimate(double mu, uint32_t m, size_t vocabulary);  // mirostat 1
     void heat_by_entropy(float least, float most, float exponent);
     void smooth(float factor);

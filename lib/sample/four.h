@@ -28,7 +28,7 @@ inline Four operator+(Four a, Four b) { return {_mm_add_ps(a.v, b.v)}; }
 inline Four operator-(Four a, Four b) { return {_mm_sub_ps(a.v, b.v)}; }
 inline Four operator*(Four a, Four b) { return {_mm_mul_ps(a.v, b.v)}; }
 inline Four larger(Four a, Four b) { return {_mm_max_ps(a.v, b.v)}; }  // a > b ? a : b, so b where either is NaN
-inline Four where_above(Four a, Four b, Four value) { return {_mm_and_ps(_mm_cmpgt_ps(a.v, b.v), value.v)}; }  // a > b ? value : 0
+inline Four where_above(Four a, Four b, Four value) { return {_mm_and_ps(_mm_cmpgt_ps(a.v, b.v), value.v)}; }     // a > b ? value : 0
 inline uint32_t above(Four a, Four b) { return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpgt_ps(a.v, b.v))); }  // a bit a lane
 inline uint32_t equal(Four a, Four b) { return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpeq_ps(a.v, b.v))); }
 // value * 2^k, for the low bits k of `shifted` = k + 1.5 * 2^23, -126 <= k <= 0.

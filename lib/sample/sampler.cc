@@ -233,8 +233,8 @@ pith_status Sampler::truncate(size_t length, pith_error* error) {
                     static_cast<unsigned long long>(recorded));
     if (!history_.rewind(length))
         return fail(error, PITH_E_ARGUMENT,
-                    "length is %zu of %llu: steps look at the %u tokens before it, and some are forgotten; raise options.history",
-                    length, static_cast<unsigned long long>(recorded), history_.length());
+                    "length is %zu of %llu: steps look at the %u tokens before it, and some are forgotten; raise options.history", length,
+                    static_cast<unsigned long long>(recorded), history_.length());
     logprob_count_ = 0;
     return PITH_OK;
 }
@@ -247,7 +247,9 @@ void Sampler::restart(uint64_t seed) {
 
 pith_status Sampler::logprobs(const pith_logprob** items, size_t* count, pith_error* error) const {
     if (!wanted_) return fail(error, PITH_E_STATE, "the sampler was made without options.logprobs");
-    if (!logprob_count_) return fail(error, PITH_E_STATE, "no log-probabilities: nothing was drawn since the sampler was made, rewound or told of other tokens");
+    if (!logprob_count_)
+        return fail(error, PITH_E_STATE,
+                    "no log-probabilities: nothing was drawn since the sampler was made, rewound or told of other tokens");
     *items = logprobs_.data();
     *count = logprob_count_;
     return PITH_OK;

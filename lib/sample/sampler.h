@@ -14,7 +14,12 @@ public:
 
     // Any tier draws the same.
     explicit Sampler(const Allocator& allocator, ScanTier tier = ScanTier::Plain)
-        : scan_(scan_table(tier)), memory_(allocator), steps_(allocator), history_(allocator), scratch_(allocator), mu_(allocator),
+        : scan_(scan_table(tier)),
+          memory_(allocator),
+          steps_(allocator),
+          history_(allocator),
+          scratch_(allocator),
+          mu_(allocator),
           logprobs_(allocator) {}
 
     // Once. `options` has been through read_options.

@@ -68,7 +68,8 @@ size_t select(Candidate* list, size_t size, double target, Before comes_before, 
 
 inline size_t select_top(Candidate* list, size_t size, size_t k) {
     if (size <= k) return size;
-    return select(list, size, static_cast<double>(k), ranks_before, [](const Candidate*, size_t count) { return static_cast<double>(count); });
+    return select(list, size, static_cast<double>(k), ranks_before,
+                  [](const Candidate*, size_t count) { return static_cast<double>(count); });
 }
 
 template <class Before>

@@ -25,8 +25,8 @@ double entropy_sum(const Candidate* list, size_t size, Weigher weigher, double s
 void Candidates::keep_above_square(float a) {
     materialise();
     if (empty()) return;
-    const double mass = row_ ? scan_.sum_weights(row_, size_, weigher(), scratch_.blocks.data())
-                             : mass_of(scratch_.list.data(), size_, weigher());
+    const double mass =
+        row_ ? scan_.sum_weights(row_, size_, weigher(), scratch_.blocks.data()) : mass_of(scratch_.list.data(), size_, weigher());
     keep_power(log(static_cast<double>(a) / mass));
 }
 
@@ -130,8 +130,8 @@ void Candidates::exclude_top(float threshold, const TokenSet* exempt) {
 void Candidates::keep_surprise(double most) {
     materialise();
     if (empty()) return;
-    const double mass = row_ ? scan_.sum_weights(row_, size_, weigher(), scratch_.blocks.data())
-                             : mass_of(scratch_.list.data(), size_, weigher());
+    const double mass =
+        row_ ? scan_.sum_weights(row_, size_, weigher(), scratch_.blocks.data()) : mass_of(scratch_.list.data(), size_, weigher());
     const double power = log(mass) - most * kLn2;
     power > 0 ? keep_largest() : keep_power(power);
 }
@@ -158,7 +158,8 @@ void Candidates::keep_estimate(double mu, uint32_t m, size_t vocabulary) {
     }
     if (count < 2) return;
     const double exponent = products / squares, excess = exponent - 1;  // of the law that the likeliest follow, rank^-exponent
-    const double spread = fabs(excess) < 1e-9 ? 1 / log(static_cast<double>(vocabulary)) : excess / (1 - pow(static_cast<double>(vocabulary), -excess));
+    const double spread =
+        fabs(excess) < 1e-9 ? 1 / log(static_cast<double>(vocabulary)) : excess / (1 - pow(static_cast<double>(vocabulary), -excess));
     const double k = pow(spread * exp(mu * kLn2), 1 / exponent);
     keep_top(k >= static_cast<double>(UINT32_MAX) || isnan(k) ? UINT32_MAX : k < 1 ? 1 : static_cast<uint32_t>(k));
 }

@@ -19,15 +19,15 @@ struct Penalty {
 };
 
 struct Step {
-    uint32_t kind;     // PITH_STEP_*
-    uint32_t count;    // count[0]: top-k, DRY's allowed length, mirostat 1's m
-    float value;       // value[0]
+    uint32_t kind;   // PITH_STEP_*
+    uint32_t count;  // count[0]: top-k, DRY's allowed length, mirostat 1's m
+    float value;     // value[0]
     Penalty penalty;
-    float more[2];     // value[1], value[2]
-    uint32_t range;    // DRY: tokens back
-    uint32_t stream;   // of random numbers, this step's own
-    Tally* tally;      // penalties, DRY
-    TokenSet* tokens;  // those listed
+    float more[2];      // value[1], value[2]
+    uint32_t range;     // DRY: tokens back
+    uint32_t stream;    // of random numbers, this step's own
+    Tally* tally;       // penalties, DRY
+    TokenSet* tokens;   // those listed
     uint32_t* lengths;  // DRY: of matches, `range` + 1
 };
 

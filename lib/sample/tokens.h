@@ -23,8 +23,8 @@ private:
     size_t size_ = 0, mask_ = 0;
 };
 
-// How a window of the history weighs: ages below `window` count in full (0: all that is remembered); over the next `decay` ages the strength
-// falls to 0 in a line.
+// How a window of the history weighs: ages below `window` count in full (0: all that is remembered); over the next `decay` ages the
+// strength falls to 0 in a line.
 struct Window {
     uint32_t window, decay;
 };

@@ -1,5 +1,5 @@
-// Microseconds a draw, one thread: lists of steps and vocabularies, with one row that stays in the cache and with 32 rows in turn, as ratios
-// to a pass that only finds the largest logit, beside other programs' ways. Then a batch of 32 rows on the caller's threads.
+// Microseconds a draw, one thread: lists of steps and vocabularies, with one row that stays in the cache and with 32 rows in turn, as
+// ratios to a pass that only finds the largest logit, beside other programs' ways. Then a batch of 32 rows on the caller's threads.
 #include <pith/pith.h>
 
 #include <algorithm>
@@ -205,8 +205,10 @@ struct Other {
 
 // ---------------------------------------------------------------- Pith
 struct Made {
-    pith::Allocator allocator{sizeof(pith::Allocator), nullptr, [](void*, size_t size, size_t alignment) { return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment); },
-                              [](void*, void* memory, size_t, size_t) { std::free(memory); }};
+    pith::Allocator allocator{
+        sizeof(pith::Allocator), nullptr,
+        [](void*, size_t size, size_t alignment) { return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment); },
+        [](void*, void* memory, size_t, size_t) { std::free(memory); }};
     pith::Sampler sampler;
     Made(pith::ScanTier tier, const Steps& steps, size_t vocab, const std::vector<pith_token>& history) : sampler(allocator, tier) {
         pith_sampler_options options{};

@@ -56,7 +56,9 @@ inline void penalise(std::vector<Item>& items, const pith_sampler_step& step, co
     }
 }
 
-inline bool listed(const pith_sampler_step& step, int token) { return std::find(step.tokens, step.tokens + step.token_count, token) != step.tokens + step.token_count; }
+inline bool listed(const pith_sampler_step& step, int token) {
+    return std::find(step.tokens, step.tokens + step.token_count, token) != step.tokens + step.token_count;
+}
 
 // The longest end of the text, not beyond a breaker, that occurred before and was followed by the token.
 inline size_t repeated(const pith_sampler_step& step, const std::vector<pith_token>& text, int token) {
@@ -126,7 +128,8 @@ struct Given {
 };
 
 // What the steps from `at` on make of the items; token -> probability, for tokens that can be drawn at all.
-inline std::map<int, double> distribute(std::vector<Item> items, size_t vocabulary, const std::vector<pith_sampler_step>& steps, size_t at, const Given& given, double skew, size_t* kept) {
+inline std::map<int, double> distribute(std::vector<Item> items, size_t vocabulary, const std::vector<pith_sampler_step>& steps, size_t at,
+                                        const Given& given, double skew, size_t* kept) {
     for (; at < steps.size(); at++) {
         const pith_sampler_step& step = steps[at];
         sort_by_rank(items);
@@ -188,13 +191,15 @@ inline std::map<int, double> distribute(std::vector<Item> items, size_t vocabula
             }
             case PITH_STEP_XTC: {
                 std::vector<Item> tops, rest;
-                for (size_t i = 0; i < items.size(); i++) (p[i] >= second && !listed(step, items[i].token) ? tops : rest).push_back(items[i]);
+                for (size_t i = 0; i < items.size(); i++)
+                    (p[i] >= second && !listed(step, items[i].token) ? tops : rest).push_back(items[i]);
                 if (tops.size() < 2 || second > 0.5 || value == 0) break;
                 rest.push_back(tops.back());
                 std::map<int, double> mixed = distribute(rest, vocabulary, steps, at + 1, given, skew, kept);
                 for (auto& [token, q] : mixed) q *= value;
                 if (value < 1)
-                    for (const auto& [token, q] : distribute(items, vocabulary, steps, at + 1, given, skew, kept)) mixed[token] += (1 - value) * q;
+                    for (const auto& [token, q] : distribute(items, vocabulary, steps, at + 1, given, skew, kept))
+                        mixed[token] += (1 - value) * q;
                 return mixed;
             }
             case PITH_STEP_DRY:
@@ -219,9 +224,11 @@ inline std::map<int, double> distribute(std::vector<Item> items, size_t vocabula
             default:
                 for (Item& item : items)
                     for (size_t i = 0; i < step.token_count; i++)
-                        if (step.kind == PITH_STEP_LOGIT_BIAS && step.tokens[i] == item.token) item.logit += static_cast<double>(step.weights[i]);
+                        if (step.kind == PITH_STEP_LOGIT_BIAS && step.tokens[i] == item.token)
+                            item.logit += static_cast<double>(step.weights[i]);
                 std::erase_if(items, [&](const Item& item) {
-                    return item.logit == -std::numeric_limits<double>::infinity() || (step.kind == PITH_STEP_BANNED && listed(step, item.token)) ||
+                    return item.logit == -std::numeric_limits<double>::infinity() ||
+                           (step.kind == PITH_STEP_BANNED && listed(step, item.token)) ||
                            (step.kind == PITH_STEP_ALLOWED && step.token_count && !listed(step, item.token));
                 });
                 keep = items.size();
@@ -234,14 +241,16 @@ inline std::map<int, double> distribute(std::vector<Item> items, size_t vocabula
     std::map<int, double> result;
     double sum = 0;
     for (size_t i = 0; i < items.size(); i++) {
-        const double next = std::min(sum + p[i], 1.0), q = skew == 0 ? p[i] : std::pow(next, std::exp(skew)) - std::pow(sum, std::exp(skew));
+        const double next = std::min(sum + p[i], 1.0),
+                     q = skew == 0 ? p[i] : std::pow(next, std::exp(skew)) - std::pow(sum, std::exp(skew));
         if (q > 0) result[items[i].token] = q;
         sum = next;
     }
     return result;
 }
 
-inline std::map<int, double> distribution(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps, const Given& given, size_t* kept = nullptr) {
+inline std::map<int, double> distribution(const std::vector<float>& logits, const std::vector<pith_sampler_step>& steps, const Given& given,
+                                          size_t* kept = nullptr) {
     std::vector<Item> items;
     for (size_t i = 0; i < logits.size(); i++)
         if (logits[i] != -kInf) items.push_back({static_cast<double>(logits[i]), static_cast<int>(i)});
@@ -276,7 +285,8 @@ inline std::vector<pith::ScanTier> tiers() {
     std::vector<pith::ScanTier> found{pith::ScanTier::Plain};
 #ifdef PITH_SCAN_X86
     if (__builtin_cpu_supports("avx2")) found.push_back(pith::ScanTier::Avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq"))
         found.push_back(pith::ScanTier::Avx512);
 #endif
     return found;
@@ -310,8 +320,8 @@ struct Made {
     Made(const std::vector<pith_sampler_step>& steps, uint64_t seed = 0, uint32_t vocab = 0, uint32_t history = 0, uint32_t logprobs = 0,
          uint32_t flags = 0, pith::ScanTier tier = tiers().back())
         : sampler(counting.allocator, tier) {
-        const pith_sampler_options options{
-            sizeof options, seed, steps.data(), static_cast<uint32_t>(steps.size()), vocab, history, flags, logprobs, 0};
+        const pith_sampler_options options{sizeof options, seed, steps.data(), static_cast<uint32_t>(steps.size()), vocab, history, flags,
+                                           logprobs,       0};
         status = sampler.configure(options, &error);
     }
     Made(const Made&) = delete;
