@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "runners/pthread.h"
+#include "usage.hpp"
 
 namespace {
 
@@ -29,8 +30,8 @@ struct Settings {
     uint32_t top_k = 0;
     float temperature = 0.8f, top_p = 0.95f, min_p = 0, repetition = 1;
     uint64_t seed = 0;
-    bool exact = false, special = false, gpu = false;
-    std::string backend = "libpith_cuda.so";
+    bool exact = false, special = false, gpu = false, usage = false;
+    std::string backend = "libpith_cuda.so", trace;
 };
 
 // What the signal handler needs: lock-free atomics, and pith_session_cancel, which any thread may call at any time.
@@ -122,6 +123,7 @@ public:
         const bool first = session_.length() == 0 && pending_.empty();
         const uint32_t flags = (first ? uint32_t{PITH_ENCODE_BOS} : 0u) | (settings_.special ? uint32_t{PITH_ENCODE_SPECIAL} : 0u);
         const std::vector<pith_token> tokens = tokenizer_.encode(text, flags);
+        const pith_usage before = session_.usage();
         pending_.insert(pending_.end(), tokens.begin(), tokens.end());
         sampler_.accept(tokens);
         for (pith_token token : tokens) tokenizer_.stream(stream_, token);
@@ -132,6 +134,10 @@ public:
         }
         print(tokenizer_.stream(stream_, PITH_NO_TOKEN));
         stream_ = {};
+        if (!settings_.usage) return;
+        std::printf("\n");
+        std::fflush(stdout);
+        print_usage(stderr, before, session_.usage());
     }
 
     // Whether a text of so many bytes may not fit any more, since the sequence has filled its context.
@@ -224,8 +230,33 @@ pith::Model open_model(pith::Env& env, const Settings& s) {
     return pith::Model(env, s.model, &options);
 }
 
+// What happened when, from here to the end, for https://ui.perfetto.dev.
+class TraceFile {
+public:
+    TraceFile(pith::Env& env, const std::string& path) : env_(env), path_(path) {
+        if (path.empty()) return;
+        memory_.resize(size_t{16} << 20);
+        env.trace(memory_.data(), memory_.size());
+    }
+    ~TraceFile() {
+        if (memory_.empty()) return;
+        std::FILE* file = std::fopen(path_.c_str(), "wb");
+        const std::string text = file ? env_.trace_json() : std::string();
+        env_.trace(nullptr, 0);
+        if (!file || std::fwrite(text.data(), 1, text.size(), file) != text.size() || std::fclose(file)) std::perror(path_.c_str());
+    }
+    TraceFile(const TraceFile&) = delete;
+    TraceFile& operator=(const TraceFile&) = delete;
+
+private:
+    pith::Env& env_;
+    const std::string& path_;
+    std::vector<char> memory_;
+};
+
 int run(const Settings& s) {
     pith::Env env;
+    const TraceFile trace(env, s.trace);
     pith::Model model = open_model(env, s);
     const pith::Tokenizer tokenizer(env, s.model);
     if (!load(model)) return 130;
@@ -264,6 +295,8 @@ void add_options(CLI::App& app, Settings& s) {
     app.add_flag("--gpu", s.gpu, "Compute on the best GPU, if there is one");
     app.add_option("--backend", s.backend, "The GPU's plug-in; a name without a folder lies beside libpith")->capture_default_str();
     app.add_flag("--exact", s.exact, "Float32 activations and KV cache (CPU)");
+    app.add_flag("--usage", s.usage, "Say after each answer what it used");
+    app.add_option("--trace", s.trace, "Write what happened when to this file: JSON for Perfetto");
     app.add_flag("--special", s.special, "Special tokens written in the text become those tokens");
 }
 

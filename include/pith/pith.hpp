@@ -108,6 +108,29 @@ public:
         check([&](pith_error* e) { return pith_env_device_info(get(), device, &info, e); });
         return info;
     }
+    /** pith_env_get_usage().
+     *  @return what was used. */
+    pith_usage usage() const {
+        auto usage = make<pith_usage>();
+        check([&](pith_error* e) { return pith_env_get_usage(get(), &usage, e); });
+        return usage;
+    }
+    /** pith_env_trace().
+     *  @param memory the caller's; NULL: stop.
+     *  @param size of it, in bytes. */
+    void trace(void* memory, size_t size) {
+        check([&](pith_error* e) { return pith_env_trace(get(), memory, size, e); });
+    }
+    /** pith_env_trace_json(), while nothing else happens.
+     *  @return the text. */
+    std::string trace_json() const {
+        size_t size = 0;
+        pith_error error;
+        if (pith_env_trace_json(get(), nullptr, 0, &size, &error) != PITH_E_BUFFER) throw Error(error);
+        std::string text(size, '\0');
+        check([&](pith_error* e) { return pith_env_trace_json(get(), text.data(), text.size(), &size, e); });
+        return text;
+    }
     /** pith_runner_check().
      *  @param runner to try. */
     void check_runner(const pith_runner& runner) {
@@ -312,6 +335,13 @@ public:
     /** The C object.
      *  @return borrowed. */
     pith_session* get() const noexcept { return handle_.get(); }
+    /** pith_session_get_usage().
+     *  @return what was used. */
+    pith_usage usage() const {
+        auto usage = make<pith_usage>();
+        check([&](pith_error* e) { return pith_session_get_usage(get(), &usage, e); });
+        return usage;
+    }
     /** pith_session_get_info().
      *  @return what it took. */
     pith_session_info info() const {
