@@ -1,4 +1,4 @@
-// The choice of a tier: own cpuid and xgetbv, since the compilers' helpers bring static constructors.
+// The choice of a tier: own cpuid and xgetbv, since the compilers' helpers bring static constructors; on Arm what Linux tells a process.
 #include "kernels/tables.h"
 
 #ifdef PITH_KERNELS_X86
@@ -8,6 +8,8 @@
 #    else
 #        include <cpuid.h>
 #    endif
+#elif defined(PITH_KERNELS_ARM64) && defined(__linux__)
+#    include <sys/auxv.h>
 #endif
 
 namespace pith::kernels {
@@ -57,12 +59,29 @@ Tier tier_of(const CpuBits& bits) {
     return avx512 && all(bits.xcr0, kZmmState) ? Tier::Avx512 : Tier::Avx2;
 }
 
+// Where a system has cores of several kinds, its kernel names what all of them have.
+Tier tier_of_arm64(uint64_t hwcap, uint64_t hwcap2) {
+    constexpr uint32_t kAsimdDp = bit(20), kI8mm = bit(13);
+    if (!all(hwcap, kAsimdDp)) return Tier::Neon;
+    return all(hwcap2, kI8mm) ? Tier::NeonI8mm : Tier::NeonDotprod;
+}
+
 Tier best_tier() {
 #ifdef PITH_KERNELS_X86
     if (cpuid(0).eax < 7) return Tier::Scalar;
     const Leaf leaf1 = cpuid(1), leaf7 = cpuid(7);
     constexpr uint32_t kOsxsave = bit(27);
     return tier_of({leaf1.ecx, leaf7.ebx, leaf7.ecx, leaf1.ecx & kOsxsave ? xgetbv() : 0});
+#elif defined(PITH_KERNELS_ARM64) && defined(__linux__)
+    return tier_of_arm64(getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+#elif defined(PITH_KERNELS_ARM64)  // elsewhere: what the compiler may take for granted
+#    if defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+    return Tier::NeonI8mm;
+#    elif defined(__ARM_FEATURE_DOTPROD)
+    return Tier::NeonDotprod;
+#    else
+    return Tier::Neon;
+#    endif
 #else
     return Tier::Scalar;
 #endif
@@ -77,6 +96,14 @@ const Table* table(Tier tier) {
             return &kAvx2Table;
         case Tier::Avx512:
             return &kAvx512Table;
+#endif
+#ifdef PITH_KERNELS_ARM64
+        case Tier::Neon:
+            return &kNeonTable;
+        case Tier::NeonDotprod:
+            return &kNeonDotprodTable;
+        case Tier::NeonI8mm:
+            return &kNeonI8mmTable;
 #endif
         default:
             return nullptr;

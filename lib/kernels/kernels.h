@@ -8,7 +8,8 @@
 
 namespace pith::kernels {
 
-enum class Tier : uint32_t { Scalar, Avx2, Avx512, Count };
+// Rising within an instruction set.
+enum class Tier : uint32_t { Scalar, Avx2, Avx512, Neon, NeonDotprod, NeonI8mm, Count };
 
 // ---------------------------------------------------------------- weights
 enum class Type : uint32_t { F32, F16, BF16, Q4 };
@@ -95,7 +96,7 @@ struct Attention {
 // ---------------------------------------------------------------- the table
 struct Table {
     Tier tier;
-    const char* name;  // "scalar", "avx2", "avx512"
+    const char* name;  // "scalar", "avx2", "avx512", "neon", "neon_dotprod", "neon_i8mm"
     uint32_t lanes;    // of Activations when there are many tokens; 1: this tier has no interleaved form
 
     // y[t * y_stride + row] = sum over k of w[row, k] * x[t, k], for tokens [token_begin, token_end) and whole tiles
@@ -122,7 +123,7 @@ struct Table {
 
 size_t attention_scratch(uint32_t heads_per_kv_head, uint32_t head_dim);  // bytes, the same for every tier
 
-Tier best_tier();               // what this CPU and its OS can run: cpuid and xgetbv, nothing cached
+Tier best_tier();               // what this CPU and its OS can run: cpuid and xgetbv, or getauxval; nothing cached
 const Table* table(Tier tier);  // NULL: not built in (not this instruction set)
 
 }  // namespace pith::kernels
