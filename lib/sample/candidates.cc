@@ -107,6 +107,7 @@ void Candidates::allow(const TokenSet& tokens) {
     if (row_) {
         for (size_t i = 0; i < tokens.size() && static_cast<size_t>(tokens[i]) < size_; i++)
             if (const float logit = edited(tokens[i], row_[tokens[i]]); logit != kNothing) list[kept++] = {logit, tokens[i]};
+        by_id_ = true;
         row_ = nullptr;
         scratch_.edits.clear();
     } else {
@@ -173,7 +174,9 @@ size_t Candidates::list_row(float bound, size_t k) {
     Candidate* list = scratch_.list.data();
     const size_t capacity = scratch_.list.size(), groups = scan_blocks(size_), edits = scratch_.edits.size();
     size_t size = 0, group = 0;
+    by_id_ = true;
     const auto shorten = [&] {
+        by_id_ = false;
         size = select_top(list, size, k);
         if (size == k)
             for (size_t i = 0; i < size; i++) bound = i ? std::min(bound, list[i].logit) : list[i].logit;  // later equals rank behind
@@ -195,6 +198,7 @@ size_t Candidates::list_row(float bound, size_t k) {
             const float logit = edited(token, row_[token]);
             if (!(logit > bound)) return;
             if (size == capacity) shorten();
+            by_id_ = false;
             if (logit > bound) list[size++] = {logit, token};
         });
     return size;
@@ -206,11 +210,16 @@ void Candidates::list_top(size_t k) {
         const float bound = bound_for(ranks);
         const size_t found = list_row(bound, k);
         if (found < k && bound != kNothing && ranks < all) continue;  // edits took too many below the bound
-        size_ = select_top(scratch_.list.data(), found, k);
+        size_ = shorten(found, k);
         row_ = nullptr;
         scratch_.edits.clear();
         return find_largest_again();
     }
+}
+
+size_t Candidates::shorten(size_t size, size_t k) {
+    if (size > k) by_id_ = false;
+    return select_top(scratch_.list.data(), size, k);
 }
 
 void Candidates::list_all() {
@@ -235,6 +244,7 @@ void Candidates::keep_largest() {
         list[0] = *std::min_element(list, list + size_, ranks_before);
     }
     row_ = nullptr;
+    by_id_ = true;
     size_ = 1;
 }
 
@@ -242,7 +252,7 @@ void Candidates::keep_top(uint32_t k) {
     if (k >= size_) return;
     if (k == 1) return keep_largest();
     if (row_) return list_top(k);
-    size_ = select_top(scratch_.list.data(), size_, k);
+    size_ = shorten(size_, k);
 }
 
 void Candidates::keep_mass(float p) {
@@ -266,6 +276,7 @@ void Candidates::keep_mass(float p) {
     } else {
         target = mass_of(list, size_, weigher) * static_cast<double>(p);
     }
+    by_id_ = false;
     size_ = select_mass(list, size_, target, ranks_before, weigher);
 }
 
@@ -307,6 +318,25 @@ Draw Candidates::drawn(const Candidate& candidate, double mass) const {
     return {candidate.token, candidate.logit, power_of(candidate.logit) - log(mass)};
 }
 
+// How many of the first have that mass together, of a list in order.
+size_t Candidates::select_by_id(double mass) {
+    constexpr size_t kStride = 64;
+    const Weigher weigher = this->weigher();
+    const Candidate* list = scratch_.list.data();
+    double before = 0;
+    for (size_t from = 0; from < size_; from += kStride) {
+        const size_t end = std::min(size_, from + kStride);
+        const double more = mass_of(list + from, end - from, weigher);
+        if (before + more < mass) {
+            before += more;
+            continue;
+        }
+        while (from < end && before < mass) before += mass_of(list + from++, 1, weigher);
+        return from;
+    }
+    return size_;
+}
+
 // The draw walks ids in ascending order, whatever the list's order: what a seed draws depends on what is kept alone.
 Draw Candidates::draw_from_list(double u) {
     const Weigher weigher = this->weigher();
@@ -316,7 +346,7 @@ Draw Candidates::draw_from_list(double u) {
     const double target = nextafter(u * mass, HUGE_VAL);  // the first sum above u times all
     const bool skewed = skew_ != 0;
     const auto comes_before = [=](const Candidate& a, const Candidate& b) { return skewed ? ranks_before(a, b) : token_before(a, b); };
-    size_t at = select_mass(list, size_, target, comes_before, weigher) - 1;
+    size_t at = (by_id_ && !skewed ? select_by_id(target) : select_mass(list, size_, target, comes_before, weigher)) - 1;
     if (weigh(weigher, list[at].logit) == 0)  // what rounding leaves over falls to the last with weight
         for (size_t i = 0; i < size_; i++)
             if (weigh(weigher, list[i].logit) > 0 && (weigh(weigher, list[at].logit) == 0 || comes_before(list[at], list[i]))) at = i;

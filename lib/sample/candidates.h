@@ -84,6 +84,7 @@ private:
     Draw drawn(const Candidate& candidate, double mass) const;
     Draw draw_from_list(double u);
     Draw draw_from_row(double u);
+    size_t select_by_id(double mass);
 
     float changed(const Edit& edit, int32_t token, float logit) const;
     float edited(int32_t token, float logit) const;
@@ -96,6 +97,7 @@ private:
     float bound_for(size_t ranks) const;
     size_t list_row(float bound, size_t k);
     void list_top(size_t k);
+    size_t shorten(size_t size, size_t k);
     void list_all();
     void find_largest_again();
 
@@ -104,8 +106,9 @@ private:
     const float* row_;  // NULL: the list counts
     size_t size_;       // of the row or of the list
     double scale_ = 1, skew_ = 0;
-    float largest_;  // among the candidates; with edits to a row, not known before the row is listed
-    float highest_;  // of the row, without its edits
+    bool by_id_ = false;  // the list is in ascending order of ids
+    float largest_;       // among the candidates; with edits to a row, not known before the row is listed
+    float highest_;       // of the row, without its edits
 };
 
 }  // namespace pith

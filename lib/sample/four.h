@@ -31,6 +31,12 @@ inline Four larger(Four a, Four b) { return {_mm_max_ps(a.v, b.v)}; }  // a > b 
 inline Four where_above(Four a, Four b, Four value) { return {_mm_and_ps(_mm_cmpgt_ps(a.v, b.v), value.v)}; }     // a > b ? value : 0
 inline uint32_t above(Four a, Four b) { return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpgt_ps(a.v, b.v))); }  // a bit a lane
 inline uint32_t equal(Four a, Four b) { return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpeq_ps(a.v, b.v))); }
+// Collects whether a lane was ever NaN.
+struct NanFour {
+    __m128 seen = _mm_setzero_ps();
+    void look(Four a, Four b) { seen = _mm_or_ps(seen, _mm_cmpunord_ps(a.v, b.v)); }
+    bool any() const { return _mm_movemask_ps(seen) != 0; }
+};
 // value * 2^k, for the low bits k of `shifted` = k + 1.5 * 2^23, -126 <= k <= 0.
 inline Four times_power(Four value, Four shifted) {
     const __m128i bits = _mm_slli_epi32(_mm_add_epi32(_mm_castps_si128(shifted.v), _mm_set1_epi32(127 - 0x4b400000)), 23);
@@ -77,6 +83,14 @@ inline uint32_t above(Four a, Four b) {  // a bit a lane
 inline uint32_t equal(Four a, Four b) {
     return bits([&](int i) { return a.v[i] == b.v[i]; });
 }
+// Collects whether a lane was ever NaN.
+struct NanFour {
+    bool seen = false;
+    void look(Four a, Four b) {
+        for (int i = 0; i < 4; i++) seen |= a.v[i] != a.v[i] || b.v[i] != b.v[i];
+    }
+    bool any() const { return seen; }
+};
 // value * 2^k, for the low bits k of `shifted` = k + 1.5 * 2^23, -126 <= k <= 0.
 inline Four times_power(Four value, Four shifted) {
     return each(

@@ -157,9 +157,11 @@ pith_status Sampler::draw(const float* logits, size_t count, pith_error* error) 
     const size_t n = std::min(count, size_t{vocabulary_});
     if (n == 0) return fail(error, PITH_E_ARGUMENT, "count is 0: no logits to sample from");
     const Largest largest = scan_.summarise(logits, n, scratch_.maxima.data());
-    if (largest.doubt)
-        for (size_t i = 0; i < n; i++)
-            if (isnan(logits[i])) return fail(error, PITH_E_NUMERIC, "the logit of token %zu is NaN", i);
+    if (largest.nan) {
+        size_t i = 0;
+        while (!isnan(logits[i])) i++;
+        return fail(error, PITH_E_NUMERIC, "the logit of token %zu is NaN", i);
+    }
     if (!isfinite(largest.value))
         return largest.value > 0 ? fail(error, PITH_E_NUMERIC, "the logit of token %zu is infinite",
                                         scan_.find(logits, n, scratch_.maxima.data(), largest.value))

@@ -50,6 +50,15 @@ inline Lanes times_power(Lanes value, Lanes shifted) {
     return out;
 }
 
+struct SeenNan {
+    NanFour seen[2];
+    void look(Lanes a) {
+        seen[0].look(a.v[0], a.v[1]);
+        seen[1].look(a.v[2], a.v[3]);
+    }
+    bool any() const { return seen[0].any() || seen[1].any(); }
+};
+
 }  // namespace
 }  // namespace pith
 //

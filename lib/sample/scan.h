@@ -18,7 +18,7 @@ constexpr size_t scan_maxima(size_t n) { return scan_blocks(n) * kScanLanes; }
 
 struct Largest {
     float value;  // -inf: every logit is (n 0 included)
-    bool doubt;   // some logit may be NaN; never false if one is
+    bool nan;     // some logit is NaN, and the rest is meaningless
 };
 
 // What a logit weighs in the draw relative to the largest, e^((logit - largest) * scale): 0 for -inf.

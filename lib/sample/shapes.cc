@@ -42,6 +42,7 @@ void Candidates::keep_typical(float mass) {
         return da != db ? da < db : ranks_before(a, b);
     };
     const double target = nextafter(all * static_cast<double>(mass), HUGE_VAL);
+    by_id_ = false;
     size_ = std::max<size_t>(select_mass(list, size_, target, comes_before, weigher), 1);
     find_largest_again();
 }
@@ -50,6 +51,7 @@ void Candidates::keep_head(float z) {
     list_all();
     if (size_ <= 2) return;
     Candidate* list = scratch_.list.data();
+    by_id_ = false;
     std::sort(list, list + size_, ranks_before);
     double mass = 0;
     const auto weight = [&](size_t i) { return exp(power_of(list[i].logit)); };
@@ -144,6 +146,7 @@ void Candidates::keep_estimate(double mu, uint32_t m, size_t vocabulary) {
     Candidate* list = scratch_.list.data();
     if (row_) list_top(m);
     const size_t count = std::min<size_t>(row ? size_ : select_top(list, size_, m), m);
+    by_id_ = false;
     std::sort(list, list + count, ranks_before);
     double products = 0, squares = 0;
     for (size_t i = 0; i + 1 < count; i++) {

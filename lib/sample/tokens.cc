@@ -48,7 +48,7 @@ size_t TokenSet::find(int32_t token) const {
 }
 
 bool Tally::allocate(Arena& arena, size_t most, bool fading) {
-    const size_t slots = std::bit_ceil(4 * most + 4);
+    const size_t slots = std::bit_ceil(std::max<size_t>(4 * most, 8));
     slots_ = arena.make<Slot>(slots);
     if (fading) strengths_ = arena.make<Entry>(slots);
     if (!slots_ || (fading && !strengths_)) return false;

@@ -70,16 +70,16 @@ TEST_CASE("scan: the largest is the first of equals, at any place and length, an
                 if (at + 600 < n) x[at + 600] = 50;
                 REQUIRE(find_largest(x, scan, &largest) == at);
                 REQUIRE(largest.value == 50);
-                REQUIRE(!largest.doubt);
+                REQUIRE(!largest.nan);
                 x[(at + 7) % n] = -kInf;
                 find_largest(x, scan, &largest);
-                REQUIRE(!largest.doubt);
+                REQUIRE(!largest.nan);
                 x[at] = std::numeric_limits<float>::quiet_NaN();
                 find_largest(x, scan, &largest);
-                REQUIRE(largest.doubt);
+                REQUIRE(largest.nan);
                 x[at] = -x[at];
                 find_largest(x, scan, &largest);
-                REQUIRE(largest.doubt);
+                REQUIRE(largest.nan);
             }
         }
         CHECK(find_largest(std::vector<float>(70, -kInf), scan, &largest) == 0);

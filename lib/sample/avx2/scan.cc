@@ -49,6 +49,12 @@ inline __m256 times_power(__m256 value, __m256 shifted) {
 }
 inline Lanes times_power(Lanes value, Lanes shifted) { return {times_power(value.a, shifted.a), times_power(value.b, shifted.b)}; }
 
+struct SeenNan {
+    __m256 seen = _mm256_setzero_ps();
+    void look(Lanes x) { seen = _mm256_or_ps(seen, _mm256_cmp_ps(x.a, x.b, _CMP_UNORD_Q)); }
+    bool any() const { return _mm256_movemask_ps(seen) != 0; }
+};
+
 }  // namespace
 }  // namespace pith
 //

@@ -43,6 +43,12 @@ inline Lanes times_power(Lanes value, Lanes shifted) {
     return {_mm512_mul_ps(value.v, _mm512_castsi512_ps(bits))};
 }
 
+struct SeenNan {
+    __mmask16 seen = 0;
+    void look(Lanes a) { seen = static_cast<__mmask16>(seen | _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)); }
+    bool any() const { return seen != 0; }
+};
+
 }  // namespace
 }  // namespace pith
 //

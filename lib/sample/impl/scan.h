@@ -1,4 +1,4 @@
-// The passes, once the file that includes this has defined its Lanes: sixteen floats. Everything is local to that file, which may be
+// The passes, once the file that includes this has defined its Lanes, sixteen floats, and SeenNan. Everything is local to that file, which may be
 // compiled for a newer CPU than the rest.
 #pragma once
 #include <math.h>
@@ -26,19 +26,20 @@ inline size_t block_end(size_t start, size_t n) { return n - start < kScanBlock 
 inline Lanes weigh(Lanes x, Lanes largest, Lanes scale) { return exp_negative((x - largest) * scale); }
 
 Largest summarise(const float* x, size_t n, float* maxima) {
-    Lanes most = Lanes::all(kNegative), sum[4] = {Lanes::all(0), Lanes::all(0), Lanes::all(0), Lanes::all(0)};  // a NaN stays in a sum
+    Lanes most = Lanes::all(kNegative);
+    SeenNan nan;
     size_t start = 0;
     for (; n - start >= kScanBlock; start += kScanBlock, maxima += kScanLanes) {
         Lanes m[4];
         for (size_t j = 0; j < 4; j++) {
             m[j] = Lanes::load(x + start + j * kScanLanes);
-            sum[j] = sum[j] + m[j];
+            nan.look(m[j]);
         }
         for (size_t i = start + 4 * kScanLanes; i < start + kScanBlock; i += 4 * kScanLanes)
             for (size_t j = 0; j < 4; j++) {
                 const Lanes v = Lanes::load(x + i + j * kScanLanes);
                 m[j] = larger(v, m[j]);
-                sum[j] = sum[j] + v;
+                nan.look(v);
             }
         m[0] = larger(larger(m[0], m[1]), larger(m[2], m[3]));
         m[0].store(maxima);
@@ -48,7 +49,7 @@ Largest summarise(const float* x, size_t n, float* maxima) {
         Lanes m = Lanes::all(kNegative);
         each_sixteen(x, start, n, [&](size_t, Lanes v) {
             m = larger(v, m);
-            sum[0] = sum[0] + v;
+            nan.look(v);
         });
         m.store(maxima);
         most = larger(m, most);
@@ -57,8 +58,7 @@ Largest summarise(const float* x, size_t n, float* maxima) {
     most.store(lanes);
     float value = kNegative;
     for (const float lane : lanes) value = lane > value ? lane : value;
-    const float total = ((sum[0] + sum[1]) + (sum[2] + sum[3])).total();
-    return {value, total != total};
+    return {value, nan.any()};
 }
 
 size_t count_above(const float* maxima, size_t count, float bound) {
