@@ -301,6 +301,29 @@ public:
     void truncate(size_t length) {
         check([&](pith_error* e) { return pith_sampler_truncate(get(), length, e); });
     }
+    /** pith_sampler_restart().
+     *  @param seed of the next request. */
+    void restart(uint64_t seed) {
+        check([&](pith_error* e) { return pith_sampler_restart(get(), seed, e); });
+    }
+    /** pith_sampler_logprobs().
+     *  @return a copy: the token drawn, then the likeliest. */
+    std::vector<pith_logprob> logprobs() const {
+        const pith_logprob* items = nullptr;
+        size_t count = 0;
+        check([&](pith_error* e) { return pith_sampler_logprobs(get(), &items, &count, e); });
+        return {items, items + count};
+    }
+    /** pith_sampler_preset().
+     *  @param preset PITH_PRESET_*.
+     *  @return its steps. */
+    static std::vector<pith_sampler_step> preset(uint32_t preset) {
+        std::vector<pith_sampler_step> steps(32);
+        size_t count = 0;
+        check([&](pith_error* e) { return pith_sampler_preset(preset, steps.data(), steps.size(), &count, e); });
+        steps.resize(count);
+        return steps;
+    }
 
 private:
     SamplerHandle handle_;

@@ -161,6 +161,22 @@ TEST_CASE("session and sampler, call by call") {
     sampler.accept({1, 2, 3});
     sampler.truncate(2);
     CHECK(status_of([&] { sampler.truncate(100); }) == PITH_E_ARGUMENT);
+    CHECK(status_of([&] { sampler.logprobs(); }) == PITH_E_STATE);
+    sampler.restart(5);
+    CHECK(status_of([&] { sampler.truncate(1); }) == PITH_E_ARGUMENT);
+
+    std::vector<pith_sampler_step> steps = pith::Sampler::preset(PITH_PRESET_LLAMA_CPP);
+    CHECK(steps.size() > 8);
+    CHECK(status_of([&] { pith::Sampler::preset(99); }) == PITH_E_UNSUPPORTED);
+    auto with = pith::make<pith_sampler_options>();
+    with.steps = steps.data();
+    with.step_count = static_cast<uint32_t>(steps.size());
+    with.logprobs = 4;
+    pith::Sampler preset(env, &with);
+    const pith_token drawn = session.sample(preset, 2);
+    CHECK(preset.logprobs().size() == 5);
+    CHECK(preset.logprobs()[0].token == drawn);
+    CHECK(preset.logprobs()[1].token == best);
 
     const pith_token again[] = {6, 7};
     session.truncate(2);
