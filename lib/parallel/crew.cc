@@ -89,9 +89,10 @@ void Crew::open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count)
     ticket.caller = this_thread();
     ticket.trace = account_ ? account_->trace() : nullptr;
     ticket.session = account_ ? account_->number : 0;
-    unclocked_ += static_cast<double>(bytes);
-    ticket.large = static_cast<double>(bytes) >= kClockedBytes * count;
-    ticket.clocks.store(!account_ ? 0 : ticket.large ? count : unclocked_ >= kClockedBytes ? 1 : 0, std::memory_order_relaxed);
+    if (!account_) return;
+    unclocked_ns_ += used_.expected(static_cast<double>(bytes));
+    if (unclocked_ns_ > kClockedNs * count) unclocked_ns_ = kClockedNs * count;
+    ticket.clocks.store(static_cast<uint32_t>(unclocked_ns_ / kClockedNs), std::memory_order_relaxed);
 }
 
 // After a region. All its calls have returned.
@@ -100,28 +101,29 @@ void Crew::count(Ticket& ticket, uint64_t bytes) {
     used_.asked += ticket.count;
     for (const std::atomic<uint64_t>& bits : ticket.started) used_.came += static_cast<uint32_t>(std::popcount(bits.load(std::memory_order_relaxed)));
     const uint64_t tally = ticket.tally.load(std::memory_order_relaxed), ns = ticket.clocked_ns.load(std::memory_order_relaxed);
-    used_.worked += tally / Ticket::kWorked;
+    const uint32_t worked = static_cast<uint32_t>(tally / Ticket::kWorked);
+    used_.worked += worked;
+    if (account_) useful_.learn(ticket.count, worked);
     const double each = static_cast<double>(bytes) / ticket.chunks;
     const double lent = each * static_cast<double>(tally % Ticket::kWorked);
     const double clocked = each * static_cast<double>(ticket.clocked_chunks.load(std::memory_order_relaxed));
     used_.cpu_ns += ns;
     if (lent > clocked) used_.uncharged += lent - clocked;
-    if (clocked <= 0 || ticket.large) return;
-    unclocked_ = 0;
-    used_.rate_ns += static_cast<double>(ns);
-    used_.rate_bytes += clocked;
-    if (used_.rate_bytes < 32 * kClockedBytes) return;
-    used_.rate_ns /= 2;  // what was measured long ago counts less
-    used_.rate_bytes /= 2;
+    if (clocked <= 0) return;
+    unclocked_ns_ = 0;
+    constexpr double kKept = 15.0 / 16;
+    used_.rate_ns = used_.rate_ns * kKept + static_cast<double>(ns);
+    used_.rate_bytes = used_.rate_bytes * kKept + clocked;
 }
 
 void Crew::dispatch(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context) {
-    uint64_t count = bytes / kBytesPerSlot;
-    if (count > chunks) count = chunks;
-    if (count > width()) count = width();
-    if (count < 2) return run_inline(chunks, bytes, body, context);
+    uint64_t wanted = bytes / kBytesPerSlot;
+    if (wanted > chunks) wanted = chunks;
+    if (wanted > width()) wanted = width();
+    if (wanted < 2) return run_inline(chunks, bytes, body, context);
+    const uint32_t count = static_cast<uint32_t>(wanted < useful_.most() ? wanted : useful_.most());
     Ticket& ticket = tickets_[turn_++ % kTickets];
-    open(ticket, chunks, bytes, static_cast<uint32_t>(count));
+    open(ticket, chunks, bytes, count);
     ticket.body = body;
     ticket.context = context;
     const uint64_t begin = ticket.trace ? monotonic_ns() : 0;
@@ -142,7 +144,7 @@ void Crew::settle() {
     if (!account_) return;
     CrewUsage& u = used_;
     if (u.rate_bytes > 0) {
-        u.cpu_ns += static_cast<uint64_t>(u.uncharged * (u.rate_ns / u.rate_bytes));
+        u.cpu_ns += static_cast<uint64_t>(u.expected(u.uncharged));
         u.uncharged = 0;
     }
     account_->add(Used::RegionsInline, u.in_line);

@@ -5,6 +5,7 @@
 
 #include <atomic>
 
+#include "parallel/policy.h"
 #include "usage/account.h"
 
 namespace pith {
@@ -32,7 +33,6 @@ struct Ticket {
     std::atomic<uint32_t> clocks{0};  // calls that are to take their thread's CPU time
     std::atomic<uint64_t> clocked_ns{0}, clocked_chunks{0};
     const void* caller = nullptr;     // this_thread()
-    bool large = false;               // every share is measured
     Trace* trace = nullptr;
     uint32_t session = 0;
 
@@ -46,13 +46,15 @@ struct Ticket {
     }
 };
 
-// What a crew's regions used since it was last asked. The CPU time of helpers is sampled: a thread's clock costs a system call, as long as
-// many a region's share. By bytes, so that large shares are always measured, and the rest is charged at the rate of those that were.
+// What a crew's regions used since it was last asked. The CPU time of helpers is sampled: a thread's clock costs a system call, which takes
+// as long as many a region's share. As many shares are measured as there are kClockedNs of work, large ones hence always, and the rest is
+// charged by its bytes, at the rate of those that were measured lately.
 struct CrewUsage {
     uint64_t in_line = 0, lent = 0, asked = 0, came = 0, worked = 0;
     uint64_t cpu_ns = 0;    // measured, and to be charged in full
     double uncharged = 0;   // bytes of shares that were not measured
-    double rate_ns = 0, rate_bytes = 0;  // of small shares that were, lately
+    double rate_ns = 0, rate_bytes = 0;  // of those that were; older ones count less
+    double expected(double bytes) const { return rate_bytes > 0 ? bytes * (rate_ns / rate_bytes) : 0; }
 };
 
 class Crew {
@@ -84,7 +86,7 @@ public:
 
 private:
     static constexpr uint32_t kTickets = 64;
-    static constexpr double kClockedBytes = 16 << 20;  // one share in so many bytes is measured: 1 us in half a millisecond
+    static constexpr double kClockedNs = 600e3;  // of work, for which one share is measured: that takes 2 us
 
     void run_inline(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context);
     void open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count);
@@ -93,7 +95,8 @@ private:
     pith_runner runner_;
     Account* account_;
     CrewUsage used_;
-    double unclocked_ = kClockedBytes;  // bytes of regions since a share was last measured: the first is
+    UsefulSlots useful_;
+    double unclocked_ns_ = kClockedNs;  // of work since a share was last measured: the first is
     const std::atomic<int32_t>* stop_ = nullptr;
     uint32_t turn_ = 0;
     Ticket tickets_[kTickets];

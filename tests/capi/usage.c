@@ -1,4 +1,4 @@
-/* <pith/usage.h>. argv[1]: the demo model. What is counted here does not depend on the clock; the account's truth is tests/usage. */
+/* <pith/usage.h>. argv[1]: the demo model. What is counted here does not depend on the clock; whether the account is true, tests/runner/founding_test.c tries. */
 #include "capi.h"
 
 static const char* folder;

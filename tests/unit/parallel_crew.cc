@@ -189,3 +189,51 @@ TEST_CASE("the host's floating-point mode is put back") {
     CHECK(after == odd);
 #endif
 }
+
+TEST_CASE("slots that come for nothing are not asked again, and are once there is work for them") {
+    pith::UsefulSlots useful;
+    const auto region = [&](uint32_t wanted, uint32_t cores) {
+        const uint32_t asked = wanted < useful.most() ? wanted : useful.most();
+        useful.learn(asked, asked < cores ? asked : cores);
+        return asked;
+    };
+    for (int i = 0; i < 15; i++) CHECK(region(16, 2) == 16);
+    region(16, 2);
+    for (int i = 0; i < 100; i++) CHECK(region(16, 2) == 3);
+    CHECK(region(2, 2) == 2);
+    for (uint32_t i = 0; i < 13; i++) CHECK(region(16, 16) == 3 + i);
+    for (int i = 0; i < 100; i++) CHECK(region(16, 16) == 16);
+    for (int i = 0; i < 100; i++) CHECK(region(2, 1) == 2);  // never fewer than two: one is no region
+    CHECK(region(8, 8) == 2);
+    CHECK(region(8, 8) == 3);
+}
+
+TEST_CASE("what a region used is counted, and lent time is the helpers' own") {
+    pith::Account env, account;
+    account.parent = &env;
+    Crew crew(runner_of(thread_each, 4), &account);
+    std::atomic<uint64_t> helpers{0};
+    const void* caller = pith::this_thread();
+    auto body = [&](uint32_t, uint32_t) {
+        const uint64_t begin = pith::thread_cpu_ns();
+        while (pith::thread_cpu_ns() - begin < 1000000) {
+        }
+        if (pith::this_thread() != caller) helpers += pith::thread_cpu_ns() - begin;
+    };
+    crew.run(3, 100, body);
+    crew.run(16, Crew::kBytesPerSlot * 4, body);
+    crew.run(8, Crew::kBytesPerSlot * 2, body);
+    CHECK(account.get(pith::Used::RegionsLent) == 0);
+    crew.settle();
+    CHECK(account.get(pith::Used::RegionsInline) == 1);
+    CHECK(account.get(pith::Used::RegionsLent) == 2);
+    CHECK(account.get(pith::Used::HelpersAsked) == 6);
+    CHECK(account.get(pith::Used::HelpersCame) == 6);
+    CHECK(account.get(pith::Used::HelpersWorked) <= 6);
+    CHECK(env.get(pith::Used::HelpersCame) == 6);
+    const double share = static_cast<double>(account.get(pith::Used::CpuLent)) / static_cast<double>(helpers.load());
+    CHECK(share > 0.8);
+    CHECK(share < 1.2);
+    crew.settle();
+    CHECK(env.get(pith::Used::RegionsLent) == 2);
+}
