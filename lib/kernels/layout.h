@@ -29,10 +29,10 @@ PITH_KERNEL_INLINE inline void unroll(const F& f) {
     }
 }
 
-// What a tier takes through registers together: tiles for one token, else tiles and tokens.
-template <int kOne, int kMany, int kTogether>
+// What a tier takes through registers together: tiles for one token, tiles and tokens for many, tiles for two to four tokens.
+template <int kOne, int kMany, int kTogether, int kTwoToFour = kMany>
 struct RegisterShape {
-    static constexpr int kSingle = kOne, kTiles = kMany, kTokens = kTogether;
+    static constexpr int kSingle = kOne, kTiles = kMany, kTokens = kTogether, kFew = kTwoToFour;
 };
 
 inline size_t align_64(size_t bytes) { return (bytes + 63) & ~size_t{63}; }

@@ -75,6 +75,10 @@ public:
         }
         return best;
     }
+    // On this thread.
+    void read(size_t at, size_t size) {
+        sink_.fetch_add(read_(static_cast<const char*>(buffer_.get()) + at, size), std::memory_order_relaxed);
+    }
     size_t bytes() const { return buffer_ ? bytes_ : 0; }
 
 private:

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bandwidth.h"
 #include "kernels/kernels.h"
 
 using namespace pith::kernels;
@@ -49,20 +50,39 @@ struct Buffer {
 
 volatile uint64_t sink;
 
-double read_bandwidth() {  // bytes a second, one thread, four streams as the kernels have
-    constexpr size_t kSize = size_t{256} << 20;
-    const Buffer buffer(kSize);
-    return kSize / best_of([&] {
-               uint64_t sum[4] = {};
-               const uint64_t* p = reinterpret_cast<const uint64_t*>(buffer.data);
-               constexpr size_t kPiece = 128 << 7;  // words of a stream before all move on
-               for (size_t i = 0; i < kSize / 8; i += 4 * kPiece) {
-                   for (size_t j = 0; j < kPiece; j += 8) {
-                       for (size_t s = 0; s < 4; s++) sum[s] += p[i + s * kPiece + j];
-                   }
-               }
-               for (const uint64_t s : sum) sink = sink + s;
-           });
+// Reads in order as fast as one thread can: the yardstick, taken anew beside every figure, since a shared machine's memory changes its
+// speed from second to second.
+class Memory {
+public:
+    double rate() {  // bytes a second, of one pass
+        const double start = seconds();
+        reader_.read(0, reader_.bytes());
+        return static_cast<double>(reader_.bytes()) / (seconds() - start);
+    }
+
+private:
+    bench::Bandwidth reader_{size_t{128} << 20};
+};
+
+struct Rate {
+    double seconds, share;  // of the fastest turn; its bytes a second over the memory's fastest pass in the same second
+    double median;          // of the turns' shares, each over the faster pass just before and after
+};
+Rate beside_memory(Memory& memory, double bytes, const std::function<void()>& f, double budget = 0.8) {
+    std::vector<double> shares;
+    f();
+    double before = memory.rate(), fastest = before, best = 1e30;
+    for (const double end = seconds() + budget; shares.size() < 5 || seconds() < end;) {
+        const double start = seconds();
+        f();
+        const double time = seconds() - start, after = memory.rate();
+        best = std::min(best, time);
+        fastest = std::max(fastest, after);
+        shares.push_back(bytes / time / std::max(before, after));
+        before = after;
+    }
+    std::sort(shares.begin(), shares.end());
+    return {best, bytes / best / fastest, shares[shares.size() / 2]};
 }
 
 struct Weights {
@@ -83,7 +103,7 @@ struct Weights {
     }
 };
 
-void bench_matmul(const Table& table, Type type, bool fast, uint32_t rows, uint32_t cols, uint32_t tokens, double bandwidth) {
+void bench_matmul(const Table& table, Type type, bool fast, uint32_t rows, uint32_t cols, uint32_t tokens, Memory& memory) {
     const Weights weights(type, rows, cols, type == Type::Q4 ? 128 : 0);
     const Matrix& w = weights.w;
     // As the backend does: few tokens in rows of their own, many interleaved.
@@ -102,7 +122,8 @@ void bench_matmul(const Table& table, Type type, bool fast, uint32_t rows, uint3
     a.block_stride = blocks;
     a.lanes = fast ? lanes : 1;
     // As the backend cuts: tiles of 64 tokens with a run of weight tiles.
-    const double time = best_of([&] {
+    const double bytes = static_cast<double>(w.tile_bytes) * w.tiles();
+    const Rate rate = beside_memory(memory, bytes, [&] {
         for (uint32_t tile = 0; tile < w.tiles(); tile += 32) {
             for (uint32_t t = 0; t < tokens; t += 64) {
                 table.matmul(w, a, t, std::min(t + 64, tokens), tile, std::min(tile + 32, w.tiles()), y.data(), rows);
@@ -110,16 +131,17 @@ void bench_matmul(const Table& table, Type type, bool fast, uint32_t rows, uint3
         }
     });
     const char* names[] = {"f32", "f16", "bf16", "q4"};
-    const double bytes = static_cast<double>(w.tile_bytes) * w.tiles() / time;
-    printf("  %-4s %-5s %6u x %5u, %3u tokens: %7.1f GMAC/s, %6.2f GB/s (%3.0f %%)\n", names[static_cast<int>(type)],
+    printf("  %-4s %-5s %6u x %5u, %3u tokens: %7.1f GMAC/s, %6.2f GB/s (%3.0f %% of memory, median %3.0f %%)\n",
+           names[static_cast<int>(type)],
            type != Type::Q4 ? ""
            : fast           ? "int8"
                             : "exact",
-           rows, cols, tokens, static_cast<double>(rows) * cols * tokens / time * 1e-9, bytes * 1e-9, 100.0 * bytes / bandwidth);
+           rows, cols, tokens, static_cast<double>(rows) * cols * tokens / rate.seconds * 1e-9, bytes / rate.seconds * 1e-9,
+           100.0 * rate.share, 100.0 * rate.median);
 }
 
 void bench_attention(const Table& table, Type type, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t first, uint32_t tokens,
-                     double bandwidth) {
+                     Memory& memory) {
     constexpr uint32_t kPage = 256;
     const uint32_t pages = (first + tokens + kPage - 1) / kPage;
     const size_t page_bytes = size_t{kPage} * kv_heads * dim * (type == Type::F16 ? 2 : 4);
@@ -135,26 +157,27 @@ void bench_attention(const Table& table, Type type, uint32_t heads, uint32_t kv_
     const size_t stride = size_t{heads} * dim;
     std::vector<float> q(stride * tokens, 0.1f), out(stride * tokens);
     const Buffer scratch(attention_scratch(heads / kv_heads, dim));
-    const double time = best_of([&] {
-                            for (uint32_t layer = 0; layer < layers; layer++) {
-                                const Attention a{{k.data() + layer * pages, v.data() + layer * pages, kPage, kv_heads, dim, type, type},
-                                                  q.data(),
-                                                  out.data(),
-                                                  stride,
-                                                  stride,
-                                                  heads,
-                                                  first,
-                                                  0,
-                                                  0.125f};
-                                for (uint32_t h = 0; h < kv_heads; h++) table.attention(a, h, 0, tokens, scratch.data);
-                            }
-                        }) /
-                        layers;
-    const double keys = tokens * (first + 0.5 * (tokens + 1));
-    const double bytes = 2.0 * (first + tokens) * kv_heads * dim * (type == Type::F16 ? 2 : 4) / time;
-    printf("  attention %s %2u/%u heads of %3u, %4u tokens after %4u: %9.1f us, %6.1f GMAC/s, %6.2f GB/s (%3.0f %%)\n",
-           type == Type::F16 ? "f16" : "f32", heads, kv_heads, dim, tokens, first, time * 1e6, 2.0 * keys * heads * dim / time * 1e-9,
-           bytes * 1e-9, 100.0 * bytes / bandwidth);
+    const double bytes = 2.0 * (first + tokens) * kv_heads * dim * (type == Type::F16 ? 2 : 4) * layers;
+    const Rate rate = beside_memory(memory, bytes, [&] {
+        for (uint32_t layer = 0; layer < layers; layer++) {
+            const Attention a{{k.data() + layer * pages, v.data() + layer * pages, kPage, kv_heads, dim, type, type},
+                              q.data(),
+                              out.data(),
+                              stride,
+                              stride,
+                              heads,
+                              first,
+                              0,
+                              0.125f};
+            for (uint32_t h = 0; h < kv_heads; h++) table.attention(a, h, 0, tokens, scratch.data);
+        }
+    });
+    const double time = rate.seconds / layers, keys = tokens * (first + 0.5 * (tokens + 1));
+    printf(
+        "  attention %s %2u/%u heads of %3u, %4u tokens after %4u: %9.1f us, %6.1f GMAC/s, %6.2f GB/s (%3.0f %% of memory, median %3.0f "
+        "%%)\n",
+        type == Type::F16 ? "f16" : "f32", heads, kv_heads, dim, tokens, first, time * 1e6, 2.0 * keys * heads * dim / time * 1e-9,
+        bytes / rate.seconds * 1e-9, 100.0 * rate.share, 100.0 * rate.median);
 }
 
 void bench_elementwise(const Table& table) {
@@ -178,30 +201,30 @@ void bench_elementwise(const Table& table) {
     report("quantise", [&] { table.quantise(x.data(), kN, 128, nullptr, 1, q.data(), scale.data(), sum.data()); });
 }
 
-void bench(const Table& table, const std::string& filter) {
+void run_all(const Table& table, const std::string& filter) {
     const auto wanted = [&](const char* name) { return filter.empty() || filter == name; };
-    const double bandwidth = read_bandwidth();
-    printf("%s; one thread reads %.1f GB/s\n", table.name, bandwidth * 1e-9);
+    Memory memory;
+    printf("%s; one thread reads %.1f GB/s\n", table.name, memory.rate() * 1e-9);
     if (wanted("decode")) {
-        for (const uint32_t tokens : {1u, 2u, 4u}) bench_matmul(table, Type::Q4, true, 65536, 2048, tokens, bandwidth);
-        bench_matmul(table, Type::Q4, true, 16384, 8192, 1, bandwidth);
-        bench_matmul(table, Type::Q4, false, 65536, 2048, 1, bandwidth);
-        for (const Type type : {Type::F32, Type::F16, Type::BF16}) bench_matmul(table, type, false, 32064, 2048, 1, bandwidth);
+        for (const uint32_t tokens : {1u, 2u, 4u}) bench_matmul(table, Type::Q4, true, 65536, 2048, tokens, memory);
+        bench_matmul(table, Type::Q4, true, 16384, 8192, 1, memory);
+        bench_matmul(table, Type::Q4, false, 65536, 2048, 1, memory);
+        for (const Type type : {Type::F32, Type::F16, Type::BF16}) bench_matmul(table, type, false, 32064, 2048, 1, memory);
     }
     if (wanted("prefill")) {
-        for (const uint32_t tokens : {8u, 16u, 32u, 64u, 512u}) bench_matmul(table, Type::Q4, true, 8192, 2048, tokens, bandwidth);
-        bench_matmul(table, Type::Q4, true, 2048, 8192, 512, bandwidth);
-        bench_matmul(table, Type::Q4, false, 2048, 2048, 64, bandwidth);
-        for (const Type type : {Type::F32, Type::F16, Type::BF16}) bench_matmul(table, type, false, 2048, 2048, 64, bandwidth);
+        for (const uint32_t tokens : {8u, 16u, 32u, 64u, 512u}) bench_matmul(table, Type::Q4, true, 8192, 2048, tokens, memory);
+        bench_matmul(table, Type::Q4, true, 2048, 8192, 512, memory);
+        bench_matmul(table, Type::Q4, false, 2048, 2048, 64, memory);
+        for (const Type type : {Type::F32, Type::F16, Type::BF16}) bench_matmul(table, type, false, 2048, 2048, 64, memory);
     }
     if (wanted("attention")) {
         for (const Type type : {Type::F16, Type::F32}) {
-            bench_attention(table, type, 32, 8, 64, 512, 1, bandwidth);
-            bench_attention(table, type, 32, 8, 64, 4095, 1, bandwidth);
-            bench_attention(table, type, 32, 32, 128, 4095, 1, bandwidth);
-            bench_attention(table, type, 32, 8, 64, 0, 512, bandwidth);
-            bench_attention(table, type, 32, 8, 64, 3584, 512, bandwidth);
-            bench_attention(table, type, 32, 32, 128, 0, 512, bandwidth);
+            bench_attention(table, type, 32, 8, 64, 512, 1, memory);
+            bench_attention(table, type, 32, 8, 64, 4095, 1, memory);
+            bench_attention(table, type, 32, 32, 128, 4095, 1, memory);
+            bench_attention(table, type, 32, 8, 64, 0, 512, memory);
+            bench_attention(table, type, 32, 8, 64, 3584, 512, memory);
+            bench_attention(table, type, 32, 32, 128, 0, 512, memory);
         }
     }
     if (wanted("elementwise")) bench_elementwise(table);
@@ -212,7 +235,7 @@ void bench(const Table& table, const std::string& filter) {
 int main(int argc, char** argv) {
     for (uint32_t t = 0; t <= static_cast<uint32_t>(best_tier()); t++) {
         const Table* kernels = table(static_cast<Tier>(t));
-        if (kernels && (argc < 2 || strcmp(argv[1], kernels->name) == 0)) bench(*kernels, argc > 2 ? argv[2] : "");
+        if (kernels && (argc < 2 || strcmp(argv[1], kernels->name) == 0)) run_all(*kernels, argc > 2 ? argv[2] : "");
     }
     return 0;
 }

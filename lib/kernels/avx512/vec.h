@@ -25,9 +25,9 @@ struct Ints {
 };
 
 struct Tune {
-    using DenseShape = RegisterShape<4, 2, 8>;
-    using ExactShape = RegisterShape<4, 2, 8>;
-    using FastShape = RegisterShape<4, 2, 8>;
+    using DenseShape = RegisterShape<4, 2, 8, 4>;
+    using ExactShape = RegisterShape<4, 2, 8, 4>;
+    using FastShape = RegisterShape<4, 2, 8, 4>;
     static constexpr int kWideTiles = 2;
     // Of attention: registers of scores and of output.
     static constexpr int kScoreVecs = 16, kMixVecs = 16;

@@ -128,7 +128,7 @@ struct Q4Fast {
         unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] = job.tile(tile + i * job.step) + job.q4.codes; });
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { q[t] = job.x.q + (token + t) * job.x.q_stride; });
         clear(sum);
-        if constexpr (kTokens == 1) {  // else the hardware takes the skipped scales for the end of its streams
+        if constexpr (kTokens <= 4) {  // else the hardware takes the skipped scales for the end of its streams
             for (int i = 0; i < kTiles; i++) prefetch(job.tile(tile + i * job.step), job.q4.codes);
         }
         size_t block = token * job.x.block_stride;
@@ -314,25 +314,27 @@ inline void over_tiles(const Job& job, uint32_t token, uint32_t token_end, uint3
     for (; tile_end - tile >= kTiles; tile += kTiles) over_tokens<Kernel, kTiles, kTokens>(job, token, token_end, tile);
     if constexpr (kTiles > 1) over_tiles<Kernel, kTiles / 2, kTokens>(job, token, token_end, tile, tile_end);
 }
-// One token reads every weight once: a few streams of memory, long enough for the hardware to follow, and near to each other.
-template <class Kernel, int kTiles>
+// Few tokens read every weight once: a few streams of memory, long enough for the hardware to follow, and near to each other.
+template <class Kernel, int kTiles, int kTokens>
 inline void stream(Job job, uint32_t token, uint32_t tile, uint32_t tile_end) {
     constexpr uint32_t kLength = 8;
     while (tile_end - tile >= kTiles) {
         job.step = smaller((tile_end - tile) / kTiles, kLength);
-        for (uint32_t i = 0; i < job.step; i++) Kernel::template run<kTiles, 1>(job, token, tile + i);
+        for (uint32_t i = 0; i < job.step; i++) Kernel::template run<kTiles, kTokens>(job, token, tile + i);
         tile += job.step * kTiles;
     }
     job.step = 1;
-    for (; tile < tile_end; tile++) Kernel::template run<1, 1>(job, token, tile);
+    for (; tile < tile_end; tile++) Kernel::template run<1, kTokens>(job, token, tile);
 }
 template <class Kernel, class Shape>
 inline void cut(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile, uint32_t tile_end) {
     if (token >= token_end || tile >= tile_end) return;
-    if (token_end - token == 1) {
-        stream<Kernel, Shape::kSingle>(job, token, tile, tile_end);
-    } else {
-        over_tiles<Kernel, Shape::kTiles, Shape::kTokens>(job, token, token_end, tile, tile_end);
+    switch (token_end - token) {
+        case 1: return stream<Kernel, Shape::kSingle, 1>(job, token, tile, tile_end);
+        case 2: return stream<Kernel, Shape::kFew, 2>(job, token, tile, tile_end);
+        case 3: return stream<Kernel, Shape::kFew, 3>(job, token, tile, tile_end);
+        case 4: return stream<Kernel, Shape::kFew, 4>(job, token, tile, tile_end);
+        default: return over_tiles<Kernel, Shape::kTiles, Shape::kTokens>(job, token, token_end, tile, tile_end);
     }
 }
 
