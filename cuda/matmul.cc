@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/matmul_wide.h"
+#include "kernels/reorder.h"
 #include "session.h"
 
 namespace pith::cuda {
@@ -31,14 +32,26 @@ pith_status enqueue_wide(Session& s, const MatmulParams& base, pith_error* error
     const WideMatmulMap m = wide_matmul_map(base, shape);
     const cuuint64_t dims[] = {m.dims[0], m.dims[1]}, strides[] = {m.stride};
     const cuuint32_t box[] = {m.box[0], m.box[1]}, steps[] = {1, 1};
-    const CUresult made = d.TensorMapEncodeTiled(reinterpret_cast<CUtensorMap*>(&p.x), CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
-                                                 const_cast<uint16_t*>(base.x), dims, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                                 CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const CUresult made = d.TensorMapEncodeTiled(
+        reinterpret_cast<CUtensorMap*>(&p.x), CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, const_cast<uint16_t*>(base.x), dims, strides, box, steps,
+        CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     PITH_TRY(check(d, made, "describing a prompt", error));
+    static constexpr const char* kWeights[] = {"q4", "q4_fine", "f16"};
     char name[48];
-    snprintf(name, sizeof name, "pith_matmul_wide_%u", shape.tokens);
+    snprintf(name, sizeof name, "pith_matmul_wide_%s_%u", kWeights[static_cast<uint32_t>(shape.weights)], shape.tokens);
     return session_launch(s, name, {shape.grid, 1, shape.threads, shape.shared}, &p, error);
+}
+
+pith_status enqueue_matmul(Session& s, MatmulParams& p, pith_error* error) {
+    if (p.tokens <= kFewMost) {
+        const FewShape few = few_shape(p.matrix, p.tokens, s.device.facts().multiprocessors, shared_limit(s.device, s.small));
+        if (few.stages >= 2) return enqueue_few(s, p, few, error);
+    }
+    if (s.wide_matmul && wide_matmul_serves(p)) return enqueue_wide(s, p, error);
+    const MatmulShape shape = matmul_shape(p, s.device.facts().multiprocessors);
+    char name[48];
+    snprintf(name, sizeof name, "pith_matmul_%s_%u", p.matrix.type == WeightType::Q4 ? "q4" : "f16", shape.tokens);
+    return session_launch(s, name, {shape.grid_x, shape.grid_y, kMatmulThreads, 0}, &p, error);
 }
 
 }  // namespace
@@ -46,7 +59,7 @@ pith_status enqueue_wide(Session& s, const MatmulParams& base, pith_error* error
 bool has_wide_matmul(const Device& device, bool small) {
     const DeviceFacts& f = device.facts();
     return f.capability == 90 && f.multiprocessors >= kWideCluster && f.shared_block >= kWideMatmulShared && !small &&
-           device.driver().TensorMapEncodeTiled && device.has_kernel("pith_matmul_wide_256");
+           device.driver().TensorMapEncodeTiled && device.has_kernel("pith_matmul_wide_q4_256");
 }
 
 MatmulBytes matmul_bytes(const Device& device, const Matrix& matrix, uint32_t tokens, bool small) {
@@ -71,14 +84,15 @@ pith_status enqueue_product(Session& s, const Product& product, pith_error* erro
     p.tokens = product.tokens;
     p.width = product.width;
     p.store = static_cast<MatmulStore>(product.store);
-    if (p.tokens <= kFewMost) {
-        const FewShape few = few_shape(p.matrix, p.tokens, s.device.facts().multiprocessors, shared_limit(s.device, s.small));
-        if (few.stages >= 2) return enqueue_few(s, p, few, error);
-    }
-    if (s.wide_matmul && wide_matmul_serves(p)) return enqueue_wide(s, p, error);
-    LaunchShape shape{0, 0, kMatmulThreads, 0};
-    matmul_grid(p, &shape.grid_x, &shape.grid_y);
-    return session_launch(s, p.matrix.type == WeightType::Q4 ? "pith_matmul_q4" : "pith_matmul_f16", shape, &p, error);
+    ReorderParams r{static_cast<uint16_t*>(p.y), p.inverse, p.y_stride, p.width, p.tokens, 0};
+    const uint32_t room = shared_limit(s.device, s.small);
+    // A product that writes each element to a place of its own touches a line of memory for each of them.
+    if (p.store != MatmulStore::GateUp || !p.inverse || p.tokens <= kFewMost || !reorder_serves(r, room))
+        return enqueue_matmul(s, p, error);
+    p.inverse = nullptr;
+    PITH_TRY(enqueue_matmul(s, p, error));
+    const ReorderShape shape = reorder_shape(r, room);
+    return session_launch(s, "pith_reorder_rows", {shape.grid, 1, shape.threads, shape.shared}, &r, error);
 }
 
 }  // namespace pith::cuda

@@ -10,23 +10,49 @@ enum class MatmulStore : uint32_t { Half, Float, Add, GateUp };  // see ../matmu
 
 struct MatmulParams {
     Matrix matrix;
-    const uint16_t* x;        // F16 [tokens][x_stride], 16-byte aligned, zero from the matrix's columns to its last chunk's end
+    const uint16_t* x;  // F16 [tokens][x_stride], 16-byte aligned, zero from the matrix's columns to its last chunk's end
     void* y;
     const uint32_t* inverse;  // GateUp: where element i goes; NULL: i
     uint64_t y_stride;
     uint32_t x_stride, tokens;
-    uint32_t width;           // GateUp: elements of the result
+    uint32_t width;  // GateUp: elements of the result
     MatmulStore store;
     // Few tokens only:
-    float* parts;             // matmul_few_parts() bytes
-    uint32_t* arrived;        // [row blocks], zero before and after
+    float* parts;       // matmul_few_parts() bytes
+    uint32_t* arrived;  // [row blocks], zero before and after
 };
 
-inline constexpr uint32_t kMatmulThreads = 128, kMatmulTokens = 64, kMatmulTiles = 8;  // of a block: threads, tokens, row tiles
+// Kernels pith_matmul_<q4|f16>_<tokens of a block>, of two row tiles a warp: large blocks read the least, small ones leave fewer processors
+// idle.
+inline constexpr uint32_t kMatmulThreads = 128, kMatmulTiles = 8;  // of a block
 
-inline void matmul_grid(const MatmulParams& p, uint32_t* x, uint32_t* y) {
-    *x = (p.tokens + kMatmulTokens - 1) / kMatmulTokens;
-    *y = (p.matrix.tiles + kMatmulTiles - 1) / kMatmulTiles;
+struct MatmulShape {
+    uint32_t tokens;          // of a block: 128 or 64
+    uint32_t grid_x, grid_y;  // blocks of tokens, blocks of rows
+};
+inline MatmulShape matmul_shape(const MatmulParams& p, uint32_t multiprocessors) {
+    const auto shape = [&](uint32_t tokens) {
+        return MatmulShape{tokens, (p.tokens + tokens - 1) / tokens, (p.matrix.tiles + kMatmulTiles - 1) / kMatmulTiles};
+    };
+    const auto turns = [&](const MatmulShape& s) { return (uint64_t{s.grid_x} * s.grid_y + multiprocessors - 1) / multiprocessors; };
+    const MatmulShape large = shape(128), small = shape(64);
+    return turns(large) * 10 <= turns(small) * 6 ? large : small;  // a small one takes more than half as long
+}
+
+// Which tokens and rows a block takes: those that run at a time form a patch of both, so that they share most of what they read.
+struct MatmulPlace {
+    uint32_t tokens, rows;
+};
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+    inline MatmulPlace
+    matmul_place(uint32_t x, uint32_t y, uint32_t grid_x, uint32_t grid_y) {
+    constexpr uint32_t kNear = 16;  // blocks of tokens
+    const uint64_t block = uint64_t{y} * grid_x + x, band = uint64_t{kNear} * grid_y;
+    const uint32_t begin = static_cast<uint32_t>(block / band) * kNear, near = grid_x - begin < kNear ? grid_x - begin : kNear;
+    const uint32_t in = static_cast<uint32_t>(block % band);
+    return {begin + in % near, in / near};
 }
 
 // Few tokens, up to 64: kernels pith_matmul_few_<q4|f16>_<8|16|32|64>, a fixed number of blocks that share all (row block, stage) units
@@ -35,15 +61,19 @@ inline constexpr uint32_t kFewThreads = 256, kFewTiles = 8, kFewCols = 128;  // 
 inline constexpr uint32_t kFewMost = 64;
 
 struct FewShape {
-    uint32_t tokens;         // of the kernel: 8, 16, 32 or 64
+    uint32_t tokens;  // of the kernel: 8, 16, 32 or 64
     uint32_t stages, shared;
     uint32_t grid;
     uint32_t row_blocks;
 };
 
 // Of one warp's weights in a stage: two chunks, then for Q4 scales of up to four groups and zero points of up to eight.
-inline constexpr uint32_t few_warp_bytes(WeightType type) { return type == WeightType::Q4 ? 2 * kQ4ChunkBytes + 4 * 32 + 2 * 32 : 2 * kF16ChunkBytes; }
-inline constexpr uint32_t few_stage_bytes(WeightType type, uint32_t tokens) { return tokens * kFewCols * 2 + kFewTiles * few_warp_bytes(type); }
+inline constexpr uint32_t few_warp_bytes(WeightType type) {
+    return type == WeightType::Q4 ? 2 * kQ4ChunkBytes + 4 * 32 + 2 * 32 : 2 * kF16ChunkBytes;
+}
+inline constexpr uint32_t few_stage_bytes(WeightType type, uint32_t tokens) {
+    return tokens * kFewCols * 2 + kFewTiles * few_warp_bytes(type);
+}
 
 // stages below 2: no room for it.
 inline FewShape few_shape(const Matrix& m, uint32_t tokens, uint32_t multiprocessors, uint32_t shared_limit) {

@@ -1,4 +1,4 @@
-// Products of a packed 4-bit matrix with many tokens on sm_90a: wgmma with the weights from registers, tokens by TMA. In a block one
+// Products of a packed matrix with many tokens on sm_90a: wgmma with the weights from registers, tokens by TMA. In a block one
 // warpgroup fetches tokens into a ring that two others read; those decode the weights of the next chunk while this one's are multiplied.
 #include "matmul.cuh"
 #include "matmul_wide.h"
@@ -109,55 +109,101 @@ __device__ __forceinline__ void wgmma(float (&d)[32][4], const uint32_t (&a)[4],
 
 // ---- weights ----------------------------------------------------------------------------------------------------------------------------
 
-// A row tile's chunks, one after the other.
-struct WideWeights {
-    const uint4* codes;      // this lane's of the next chunk
-    const uint32_t* scales;  // of the next chunk's group
-    const uint32_t* zeros;   // of the tile; NULL: all are 8
-    uint32_t left, group;    // chunks left of the group; its number
-};
-struct Chunk {
-    uint4 codes;
-    uint32_t scale, zero, shift;  // zero >> shift: of the group
-};
-__device__ __forceinline__ WideWeights weights_of(const WideMatmulParams& p, uint32_t tile) {
-    const Matrix& m = p.base.matrix;
-    const uint32_t lane = lane_id(), g = lane / 4;
-    WideWeights w;
-    w.codes = reinterpret_cast<const uint4*>(m.data + static_cast<uint64_t>(tile) * m.chunks * kQ4ChunkBytes) + lane;
-    w.scales = m.scales + static_cast<uint64_t>(tile) * m.groups * 8 + g;
-    w.zeros = m.zeros ? m.zeros + static_cast<uint64_t>(tile) * ((m.groups + 3) / 4) * 8 + g : nullptr;
-    w.left = p.group_chunks;
-    w.group = 0;
-    return w;
-}
-__device__ __forceinline__ void load(const WideMatmulParams& p, WideWeights& w, Chunk& to) {
-    to.codes = __ldg(w.codes);
-    to.scale = __ldg(w.scales);
-    if (w.zeros) to.zero = __ldg(w.zeros + w.group / 4 * 8), to.shift = w.group % 4 * 8;
-    w.codes += kQ4ChunkBytes / 16;
-    if (--w.left == 0) w.left = p.group_chunks, w.scales += 8, w.group++;
-}
 __device__ __forceinline__ uint32_t half2_mul(uint32_t a, uint32_t b) {
     uint32_t r;
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
     return r;
 }
-__device__ __forceinline__ void decode(const Matrix& m, const Chunk& from, uint32_t (&a)[4][4]) {
-    uint32_t low = kZeroLow8, high = kZeroHigh8;
-    if (m.zeros) {
-        const uint32_t zero = from.zero >> from.shift;
-        low = zero_low((zero & 15) + m.zero_offset), high = zero_high((zero >> 4 & 15) + m.zero_offset);
+
+// A row tile's chunks, one after the other, each of kParts parts with a scale of its own.
+template <uint32_t kParts>
+class CodedWeights {
+public:
+    // A tile past the end repeats the last, and is not stored.
+    __device__ __forceinline__ CodedWeights(const WideMatmulParams& p, uint32_t tile) : m(p.base.matrix), group_parts(p.group_parts) {
+        const uint32_t lane = lane_id(), g = lane / 4;
+        codes = reinterpret_cast<const uint4*>(m.data + static_cast<uint64_t>(tile) * m.chunks * kQ4ChunkBytes) + lane;
+        scales = m.scales + static_cast<uint64_t>(tile) * m.groups * 8 + g;
+        zeros = reinterpret_cast<const uint8_t*>(m.zeros + static_cast<uint64_t>(tile) * ((m.groups + 3) / 4) * 8 + g);
+        left = group_parts;
+        load(next[0]);
+        load(next[1]);
     }
-    const uint32_t sg = __byte_perm(from.scale, 0, 0x1010), sh = __byte_perm(from.scale, 0, 0x3232);
-    const uint32_t words[4] = {from.codes.x, from.codes.y, from.codes.z, from.codes.w};
-#pragma unroll
-    for (uint32_t j = 0; j < 4; j++) {
-        decode_q4(words[j], low, high, a[j]);
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) a[j][i] = half2_mul(a[j][i], i % 2 ? sh : sg);
+    // The fragments of the next chunk, of number % 2 kWhich.
+    template <uint32_t kWhich>
+    __device__ __forceinline__ void take(uint32_t (&a)[4][4]) {
+        decode(next[kWhich], a);
+        load(next[kWhich]);
     }
-}
+
+private:
+    struct Chunk {
+        uint4 codes;
+        uint32_t scale[kParts], zero[kParts];
+    };
+    const Matrix& m;
+    const uint4* codes;      // this lane's of the next chunk
+    const uint32_t* scales;  // of the next part's group
+    const uint8_t* zeros;    // of the tile
+    uint32_t group_parts, left, group = 0, loaded = 0;
+    Chunk next[2] = {};
+
+    __device__ __forceinline__ void load(Chunk& to) {
+        constexpr uint32_t kAhead = 6;  // from memory to L2, which is near enough to load from two chunks ahead
+        if (loaded + kAhead < m.chunks) asm volatile("prefetch.global.L2 [%0];" ::"l"(codes + kAhead * kQ4ChunkBytes / 16));
+        if (loaded++ >= m.chunks) return;
+        to.codes = __ldg(codes);
+        codes += kQ4ChunkBytes / 16;
+#pragma unroll
+        for (uint32_t i = 0; i < kParts; i++) {
+            to.scale[i] = __ldg(scales);
+            if (m.zeros) to.zero[i] = __ldg(zeros + group / 4 * 32 + group % 4);
+            if (--left) continue;
+            left = group_parts;
+            if (group + 1 < m.groups) scales += 8, group++;
+        }
+    }
+    __device__ __forceinline__ void decode(const Chunk& from, uint32_t (&a)[4][4]) const {
+        const uint32_t words[4] = {from.codes.x, from.codes.y, from.codes.z, from.codes.w};
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++) {
+            const uint32_t scale = from.scale[j * kParts / 4], zero = from.zero[j * kParts / 4];
+            uint32_t low = kZeroLow8, high = kZeroHigh8;
+            if (m.zeros) low = zero_low((zero & 15) + m.zero_offset), high = zero_high((zero >> 4) + m.zero_offset);
+            const uint32_t sg = __byte_perm(scale, 0, 0x1010), sh = __byte_perm(scale, 0, 0x3232);
+            decode_q4(words[j], low, high, a[j]);
+#pragma unroll
+            for (uint32_t i = 0; i < 4; i++) a[j][i] = half2_mul(a[j][i], i % 2 ? sh : sg);
+        }
+    }
+};
+
+// The same of halves, which are fragments as they come.
+class HalfWeights {
+public:
+    __device__ __forceinline__ HalfWeights(const WideMatmulParams& p, uint32_t tile) : chunks(p.base.matrix.chunks) {
+        data = reinterpret_cast<const uint4*>(p.base.matrix.data + static_cast<uint64_t>(tile) * chunks * kF16ChunkBytes) + lane_id();
+    }
+    template <uint32_t>
+    __device__ __forceinline__ void take(uint32_t (&a)[4][4]) {
+        constexpr uint32_t kAhead = 4;
+        if (loaded + kAhead < chunks) {
+#pragma unroll
+            for (uint32_t j = 0; j < 4; j++) asm volatile("prefetch.global.L2 [%0];" ::"l"(data + kAhead * kF16ChunkBytes / 16 + j * 32));
+        }
+        if (loaded++ >= chunks) return;
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++) {
+            const uint4 v = __ldg(data + j * 32);
+            a[j][0] = v.x, a[j][1] = v.y, a[j][2] = v.z, a[j][3] = v.w;
+        }
+        data += kF16ChunkBytes / 16;
+    }
+
+private:
+    const uint4* data;
+    uint32_t chunks, loaded = 0;
+};
 
 // ---- results ----------------------------------------------------------------------------------------------------------------------------
 
@@ -278,27 +324,17 @@ __device__ __forceinline__ void produce(const WideMatmulParams& p, const Ring<kT
     }
 }
 
-template <uint32_t kTokens>
+template <class Weights, uint32_t kTokens>
 __device__ __forceinline__ void consume(const WideMatmulParams& p, const Ring<kTokens>& ring, uint32_t first_tile, uint32_t first_token,
                                         float* results) {
     const Matrix& m = p.base.matrix;
     const uint32_t warp = threadIdx.x / 32 - 4, lane = lane_id(), chunks = m.chunks;
-    WideWeights weights = weights_of(p, min(first_tile + warp, m.tiles - 1));  // a tile past the end repeats the last, and is not stored
-    Chunk next[2] = {};
-    uint32_t a[2][4][4], loaded = 0;
-    const auto fetch = [&](Chunk& to) {
-        constexpr uint32_t kAhead = 6;  // from memory to L2, which is near enough to load from two chunks ahead
-        if (loaded + kAhead < chunks) asm volatile("prefetch.global.L2 [%0];" ::"l"(weights.codes + kAhead * kQ4ChunkBytes / 16));
-        if (loaded < chunks) load(p, weights, to);
-        loaded++;
-    };
-    fetch(next[0]);  // weights do not wait for the kernel before
-    fetch(next[1]);
+    Weights weights(p, min(first_tile + warp, m.tiles - 1));  // weights do not wait for the kernel before
+    uint32_t a[2][4][4] = {};
     float d[kTokens / 8][4];
 #pragma unroll
     for (uint32_t n = 0; n < kTokens / 8; n++) d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
-    decode(m, next[0], a[0]);
-    fetch(next[0]);
+    weights.template take<0>(a[0]);
     uint32_t stage = 0, parity = 0, before = 0;
     const auto step = [&](auto which, uint32_t k) {
         constexpr uint32_t kThis = decltype(which)::value, kOther = kThis ^ 1;
@@ -313,8 +349,7 @@ __device__ __forceinline__ void consume(const WideMatmulParams& p, const Ring<kT
         if (k > 0 && lane < kWideCluster) wide_barrier_arrive(ring.empty(before), lane);
         before = stage;
         ring.advance(stage, parity);
-        decode(m, next[kOther], a[kOther]);
-        fetch(next[kOther]);
+        weights.template take<kOther>(a[kOther]);
     };
     for (uint32_t k = 0; k < chunks; k += 2) {
         step(Index<0>{}, k);
@@ -345,7 +380,7 @@ __device__ __forceinline__ void consume(const WideMatmulParams& p, const Ring<kT
     cluster_wait();
 }
 
-template <uint32_t kTokens>
+template <class Weights, uint32_t kTokens>
 __device__ __forceinline__ void multiply_wide(const WideMatmulParams& p) {
     extern __shared__ uint8_t wide_matmul_shared[];
     const uint32_t raw = shared_address(wide_matmul_shared), pad = (1024 - raw % 1024) % 1024;
@@ -377,21 +412,23 @@ __device__ __forceinline__ void multiply_wide(const WideMatmulParams& p) {
         cluster_wait();
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-        consume<kTokens>(p, ring, first_tile, first_token, reinterpret_cast<float*>(wide_matmul_shared + pad));
+        consume<Weights, kTokens>(p, ring, first_tile, first_token, reinterpret_cast<float*>(wide_matmul_shared + pad));
     }
 }
 
 }  // namespace
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
-#    define PITH_WIDE(tokens)                                                                                    \
+#    define PITH_WIDE(name, weights, tokens)                                                                     \
         extern "C" __global__ void __cluster_dims__(kWideCluster, 1, 1) __launch_bounds__(kWideMatmulThreads, 1) \
-            pith_matmul_wide_##tokens(const __grid_constant__ WideMatmulParams p) {                              \
-            multiply_wide<tokens>(p);                                                                            \
+            pith_matmul_wide_##name##_##tokens(const __grid_constant__ WideMatmulParams p) {                     \
+            multiply_wide<weights, tokens>(p);                                                                   \
         }
-PITH_WIDE(128)
-PITH_WIDE(192)
-PITH_WIDE(256)
+#    define PITH_WIDES(name, weights) PITH_WIDE(name, weights, 128) PITH_WIDE(name, weights, 192) PITH_WIDE(name, weights, 256)
+PITH_WIDES(q4, CodedWeights<1>)
+PITH_WIDES(q4_fine, CodedWeights<2>)
+PITH_WIDES(f16, HalfWeights)
+#    undef PITH_WIDES
 #    undef PITH_WIDE
 #endif
 

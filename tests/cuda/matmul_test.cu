@@ -113,15 +113,20 @@ void launch_few(const MatmulParams& p, const FewShape& s, cudaStream_t stream) {
     MUST(cudaGetLastError());
 }
 
+void launch_general(const MatmulParams& p, const MatmulShape& s, cudaStream_t stream) {
+    const bool large = s.tokens == 128;
+    const auto kernel = p.matrix.type == WeightType::Q4 ? (large ? pith_matmul_q4_128 : pith_matmul_q4_64) : (large ? pith_matmul_f16_128 : pith_matmul_f16_64);
+    kernel<<<dim3(s.grid_x, s.grid_y), kMatmulThreads, 0, stream>>>(p);
+    MUST(cudaGetLastError());
+}
+
 void launch(MatmulParams& p, bool few, uint32_t limit, cudaStream_t stream = nullptr) {
     if (few) {
         launch_few(p, few_shape(p.matrix, p.tokens, static_cast<uint32_t>(multiprocessors), limit), stream);
         return;
     }
-    uint32_t x, y;
-    matmul_grid(p, &x, &y);
-    (p.matrix.type == WeightType::Q4 ? pith_matmul_q4 : pith_matmul_f16)<<<dim3(x, y), kMatmulThreads, 0, stream>>>(p);
-    MUST(cudaGetLastError());
+    const MatmulShape s = matmul_shape(p, static_cast<uint32_t>(multiprocessors));
+    launch_general(p, s, stream);
 }
 
 // Room for parts and counters of any shape here.

@@ -14,6 +14,7 @@
 
 #include "../bench/ceilings.cu"
 #include "kernels/matmul_sm90.cu"
+#include "kernels/reorder.cu"
 #include "packed_reference.h"
 
 namespace pith::cuda {
@@ -36,23 +37,40 @@ __global__ void random_halves(uint16_t* to, uint64_t count, uint32_t stride, uin
     }
 }
 
+// Where an element is in its chunk, as layout.h has it.
+struct Spot {
+    uint32_t step, lane, word, second;
+};
+__device__ Spot spot_of(uint32_t row, uint32_t c) {
+    const uint32_t r = row % 16, s = c % 16;
+    return {c % 64 / 16, r % 8 * 4 + s % 8 / 2, r / 8 + s / 8 * 2, s % 2};
+}
+__device__ double half_weight(const Matrix& m, uint32_t row, uint32_t c) {
+    const Spot at = spot_of(row, c);
+    const uint16_t* chunk = reinterpret_cast<const uint16_t*>(m.data + (uint64_t{row / 16} * m.chunks + c / 64) * 2048);
+    return __half2float(__ushort_as_half(chunk[((at.step * 32 + at.lane) * 4 + at.word) * 2 + at.second]));
+}
+__device__ double coded_weight(const Matrix& m, uint32_t row, uint32_t c) {
+    const Spot at = spot_of(row, c);
+    const uint32_t r = row % 16, group = c / m.group, scale = m.scales[(uint64_t{row / 16} * m.groups + group) * 8 + r % 8];
+    const uint32_t* chunk = reinterpret_cast<const uint32_t*>(m.data + (uint64_t{row / 16} * m.chunks + c / 64) * 512);
+    const int code = chunk[at.lane * 4 + at.step] >> ((at.word + at.second * 4) * 4) & 15;
+    int zero = 8;
+    if (m.zeros) {
+        const uint32_t word = m.zeros[(uint64_t{row / 16} * ((m.groups + 3) / 4) + group / 4) * 8 + r % 8];
+        zero = (word >> (group % 4 * 8 + r / 8 * 4) & 15) + m.zero_offset;
+    }
+    const float s = __half2float(__ushort_as_half(static_cast<uint16_t>(scale >> (r / 8 * 16))));
+    return __half2float(__float2half((code - zero) * s));
+}
+
 // One thread an element: the sum in double of the products of halves, and of their magnitudes.
 __global__ void reference(Matrix m, const uint16_t* x, uint32_t x_stride, uint32_t tokens, double* sums, double* sizes) {
-    const uint32_t row = blockIdx.x * blockDim.x + threadIdx.x, token = blockIdx.y, t16 = row % 16;
+    const uint32_t row = blockIdx.x * blockDim.x + threadIdx.x, token = blockIdx.y;
     if (row >= m.rows || token >= tokens) return;
     double sum = 0, size = 0;
     for (uint32_t c = 0; c < m.cols; c++) {
-        const uint32_t s16 = c % 16, a = (t16 >= 8) + 2 * (s16 >= 8), lane = t16 % 8 * 4 + s16 % 8 / 2;
-        const uint32_t* chunk = reinterpret_cast<const uint32_t*>(m.data + (uint64_t{row / 16} * m.chunks + c / 64) * 512);
-        const int code = chunk[lane * 4 + c % 64 / 16] >> ((a + s16 % 2 * 4) * 4) & 15;
-        const uint32_t group = c / m.group, scale = m.scales[(uint64_t{row / 16} * m.groups + group) * 8 + t16 % 8];
-        int zero = 8;
-        if (m.zeros) {
-            const uint32_t word = m.zeros[(uint64_t{row / 16} * ((m.groups + 3) / 4) + group / 4) * 8 + t16 % 8];
-            zero = (word >> (group % 4 * 8 + t16 / 8 * 4) & 15) + m.zero_offset;
-        }
-        const float s = __half2float(__ushort_as_half(static_cast<uint16_t>(scale >> (t16 / 8 * 16))));
-        const double w = __half2float(__float2half((code - zero) * s));
+        const double w = m.type == WeightType::F16 ? half_weight(m, row, c) : coded_weight(m, row, c);
         const double v = w * __half2float(__ushort_as_half(x[uint64_t{token} * x_stride + c]));
         sum += v;
         size += fabs(v);
@@ -113,7 +131,11 @@ uint32_t launch(const MatmulParams& base, uint32_t tokens = 0) {
     p.base = base;
     const WideMatmulShape s = wide_matmul_shape(p, g_processors, tokens);
     p.x = tensor_map(base, s);
-    const auto run = s.tokens == 128 ? pith_matmul_wide_128 : s.tokens == 192 ? pith_matmul_wide_192 : pith_matmul_wide_256;
+    static constexpr decltype(&pith_matmul_wide_q4_128) kKernels[3][3] = {
+        {pith_matmul_wide_q4_128, pith_matmul_wide_q4_192, pith_matmul_wide_q4_256},
+        {pith_matmul_wide_q4_fine_128, pith_matmul_wide_q4_fine_192, pith_matmul_wide_q4_fine_256},
+        {pith_matmul_wide_f16_128, pith_matmul_wide_f16_192, pith_matmul_wide_f16_256}};
+    const auto run = kKernels[static_cast<uint32_t>(s.weights)][s.tokens / 64 - 2];
     CHECK(
         cudaFuncSetAttribute(reinterpret_cast<const void*>(run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(s.shared)));
     cudaLaunchAttribute attribute{};
@@ -126,8 +148,10 @@ uint32_t launch(const MatmulParams& base, uint32_t tokens = 0) {
     return s.tokens;
 }
 
+constexpr uint32_t kHalves = 1;
+
 struct Case {
-    uint32_t tokens, rows, cols, group;  // 0: the whole row
+    uint32_t tokens, rows, cols, group;  // 0: the whole row; kHalves: F16
     bool zeros;
     MatmulStore store;
     bool extras = false;  // bias, row_scale, inverse, odd stride
@@ -138,22 +162,28 @@ struct Case {
 struct Packed {
     Matrix m{};
     Device<uint32_t> codes, scales, zeros;
+    static size_t groups_of(uint32_t cols, uint32_t group) { return group > kHalves ? (cols + group - 1) / group : 1; }
     Packed(uint32_t rows, uint32_t cols, uint32_t group, bool asymmetric, uint64_t seed)
-        : codes(uint64_t{(rows + 15) / 16} * ((cols + 63) / 64) * 128),
-          scales(uint64_t{(rows + 15) / 16} * (group ? (cols + group - 1) / group : 1) * 8),
-          zeros(uint64_t{(rows + 15) / 16} * ((group ? (cols + group - 1) / group : 1) + 3) / 4 * 8 + 64 + uint64_t{(rows + 15) / 16} * 8) {
-        m.type = WeightType::Q4;
+        : codes(uint64_t{(rows + 15) / 16} * ((cols + 63) / 64) * (group == kHalves ? 512 : 128)),
+          scales(uint64_t{(rows + 15) / 16} * groups_of(cols, group) * 8),
+          zeros(uint64_t{(rows + 15) / 16} * ((groups_of(cols, group) + 3) / 4) * 8) {
         m.rows = rows, m.cols = cols;
         m.tiles = (rows + 15) / 16, m.chunks = (cols + 63) / 64;
-        m.group = group ? group : (cols + 31) / 32 * 32;
-        m.groups = group ? (cols + group - 1) / group : 1;
-        m.zero_offset = seed % 2;
         m.data = reinterpret_cast<const uint8_t*>(codes.data);
-        m.scales = scales.data;
-        m.zeros = asymmetric ? zeros.data : nullptr;
-        random_words<<<1024, 256>>>(codes.data, codes.size, seed);
-        random_words<<<1024, 256>>>(zeros.data, zeros.size, seed + 1);
-        random_halves<<<1024, 256>>>(reinterpret_cast<uint16_t*>(scales.data), scales.size * 2, 1, 1, seed + 2, true);
+        if (group == kHalves) {
+            m.type = WeightType::F16;
+            random_halves<<<1024, 256>>>(reinterpret_cast<uint16_t*>(codes.data), codes.size * 2, 1, 1, seed, false);
+        } else {
+            m.type = WeightType::Q4;
+            m.group = group ? group : (cols + 31) / 32 * 32;
+            m.groups = static_cast<uint32_t>(groups_of(cols, group));
+            m.zero_offset = seed % 2;
+            m.scales = scales.data;
+            m.zeros = asymmetric ? zeros.data : nullptr;
+            random_words<<<1024, 256>>>(codes.data, codes.size, seed);
+            random_words<<<1024, 256>>>(zeros.data, zeros.size, seed + 1);
+            random_halves<<<1024, 256>>>(reinterpret_cast<uint16_t*>(scales.data), scales.size * 2, 1, 1, seed + 2, true);
+        }
         CHECK(cudaDeviceSynchronize());
     }
 };
@@ -212,11 +242,15 @@ void check(const Case& c, uint64_t seed) {
         const uint32_t token = mixed(i * 2 + seed) % c.tokens, row = mixed(i * 2 + 1 + seed) % c.rows;
         double sum = 0;
         for (uint32_t k = 0; k < c.cols; k++) {
-            const float s = static_cast<float>(half_of(packed::scale(host, row, k / host.group)));
-            const float v = static_cast<float>(static_cast<int>(packed::code(host, row, k)) -
-                                               static_cast<int>(packed::zero(host, row, k / host.group))) *
-                            s;
-            sum += static_cast<double>(__half2float(__float2half(v))) * half_of(inputs[uint64_t{token} * x_stride + k]);
+            double v;
+            if (host.type == WeightType::F16) {
+                v = half_of(packed::half(host, row, k));
+            } else {
+                const int steps = static_cast<int>(packed::code(host, row, k)) - static_cast<int>(packed::zero(host, row, k / host.group));
+                v = __half2float(
+                    __float2half(static_cast<float>(steps) * static_cast<float>(half_of(packed::scale(host, row, k / host.group)))));
+            }
+            sum += v * half_of(inputs[uint64_t{token} * x_stride + k]);
         }
         if (std::fabs(sum - want[uint64_t{token} * c.rows + row]) > 1e-9) bad_reference++;
     }
@@ -279,6 +313,33 @@ void check(const Case& c, uint64_t seed) {
                 static_cast<unsigned long long>(bad_reference), same ? "" : ", runs DIFFER");
 }
 
+void check_reorder(uint32_t tokens, uint32_t width, uint32_t limit) {
+    const uint32_t stride = (width + 63) / 64 * 64;
+    Device<uint16_t> rows(uint64_t{tokens} * stride);
+    random_halves<<<1024, 256>>>(rows.data, rows.size, 1, 1, width, false);
+    std::vector<uint32_t> order(width);
+    std::iota(order.begin(), order.end(), 0);
+    for (uint32_t i = 1; i < width; i++) std::swap(order[i], order[mixed(i) % (i + 1)]);
+    Device<uint32_t> inverse(width);
+    inverse.put(order);
+    const std::vector<uint16_t> before = rows.host();
+    ReorderParams p{rows.data, inverse.data, stride, width, tokens, 0};
+    const ReorderShape s = reorder_shape(p, limit);
+    CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(pith_reorder_rows), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(s.shared)));
+    pith_reorder_rows<<<s.grid, s.threads, s.shared, g_stream>>>(p);
+    CHECK(cudaStreamSynchronize(g_stream));
+    const std::vector<uint16_t> after = rows.host();
+    uint64_t bad = 0;
+    for (uint64_t t = 0; t < tokens; t++) {
+        for (uint32_t i = 0; i < width; i++) bad += after[t * stride + order[i]] != before[t * stride + i];
+        for (uint32_t i = width; i < stride; i++) bad += after[t * stride + i] != before[t * stride + i];
+    }
+    if (bad || !reorder_serves(p, limit)) g_failures++;
+    std::printf("%s %u rows of %u reordered, %u at once: %llu bad\n", bad ? "FAIL" : "ok  ", tokens, width, p.rows_at_once,
+                static_cast<unsigned long long>(bad));
+}
+
 // TFLOP/s of launches for as long as a prompt takes: short bursts run at a clock that no prompt has.
 double rate(const MatmulParams& made, const std::vector<Packed*>& weights, uint32_t block, uint32_t* used) {
     MatmulParams p = made;
@@ -314,10 +375,10 @@ struct Timed {
 };
 
 // Ours and cuBLASLt's (bf16, the best that its heuristics offer) in turns.
-void time(const Timed& t, uint32_t tokens, bool blocks, bench::Ceilings& ceilings) {
+void time(const Timed& t, uint32_t tokens, bool blocks, bench::Ceilings& ceilings, uint32_t group = 128, bool zeros = false) {
     std::vector<Packed*> weights;
     for (uint64_t bytes = 0; bytes < 160u << 20 || weights.size() < 2; bytes += uint64_t{t.rows} * t.cols / 2)
-        weights.push_back(new Packed(t.rows, t.cols, 128, false, 2 * weights.size()));
+        weights.push_back(new Packed(t.rows, t.cols, group, zeros, 2 * weights.size()));
     Device<uint16_t> x(uint64_t{tokens} * t.cols);
     random_halves<<<1024, 256>>>(x.data, x.size, t.cols, t.cols, 5, false);
     Device<float> y(uint64_t{tokens} * t.rows);
@@ -353,6 +414,9 @@ void time_all(bool blocks, const char* cublaslt) {
                            {"8b o", 4096, 4096, kAdd},
                            {"8b gate and up", 28672, 4096, kGateUp},
                            {"8b down", 4096, 14336, kAdd}};
+    for (const Timed& t : {Timed{"group 32, zeros", 6656, 17920, kAdd}, Timed{"group 32, zeros", 35840, 6656, kGateUp}})
+        time(t, 1920, blocks, ceilings, 32, true);
+    time({"F16", 6656, 17920, kAdd}, 1920, blocks, ceilings, kHalves);
     for (const uint32_t tokens : {1920u, 512u})
         for (const Timed& t : of_33b) time(t, tokens, blocks, ceilings);
     for (const uint32_t tokens : {2048u, 512u})
@@ -396,11 +460,26 @@ int main(int count, char** arguments) {
         {1000, 520, 576, 192, true, kFloat, false, 256},
         {1920, 520, 11008, 128, false, kHalf},
         {1920, 2000, 11008, 0, true, kHalf, true},
+        {200, 520, 72, 32, false, kFloat},
+        {300, 520, 576, 32, true, kFloat, false, 128},
+        {300, 520, 576, 32, true, kAdd, true, 192},
+        {300, 520, 576, 32, true, kFloat, false, 256},
+        {1000, 528, 11008, 32, true, kGateUp},
+        {300, 520, 480, 96, true, kFloat},
+        {65, 136, 72, kHalves, false, kFloat},
+        {300, 520, 576, kHalves, false, kFloat, false, 128},
+        {300, 520, 576, kHalves, false, kAdd, true, 192},
+        {300, 520, 576, kHalves, false, kFloat, false, 256},
+        {1000, 528, 11008, kHalves, false, kGateUp, true},
     };
     uint64_t seed = 1;
     for (const Case& c : cases) {
         check(c, seed++);
         std::fflush(stdout);
+    }
+    for (const uint32_t width : {8u, 71u, 1000u, 17920u}) {
+        check_reorder(65, width, 227u << 10);
+        check_reorder(66, width, 48u << 10);
     }
     std::printf(g_failures ? "%d FAILED\n" : "all passed\n", g_failures);
     return g_failures != 0;
