@@ -6,7 +6,7 @@
 
 namespace pith::cuda {
 
-// What is submitted. Tokens and draws come by the thousand and each takes about as long as the one before: one in eight is measured (all
+// What is submitted. Tokens and draws come by the thousand and each takes about as long as the one before: one in sixteen is measured (all
 // of them while a trace is recorded) and the others are charged its time. The rest is always measured.
 enum class Work : uint32_t { Prompt, Token, Draw, ToDevice, ToHost, Repack, Count };
 
@@ -25,7 +25,7 @@ public:
 
 private:
     friend class Submission;
-    static constexpr uint32_t kSpans = 16, kOneIn = 8;
+    static constexpr uint32_t kSpans = 16, kOneIn = 16;
     static constexpr uint32_t kWorks = static_cast<uint32_t>(Work::Count);
     struct Span {
         CUevent begin, end;
