@@ -159,11 +159,11 @@ float Candidates::bound_for(size_t ranks) const {
         if (scan_.count_above(maxima, count, static_cast<float>(below)) >= ranks) break;
         above = below;
     }
-    for (int turn = 0; turn < 5; turn++) {
+    for (int turn = 0; turn < 6; turn++) {
         const double middle = (above + below) / 2;
         const size_t found = scan_.count_above(maxima, count, static_cast<float>(middle));
         if (found >= ranks) below = middle;
-        if (found >= ranks && found <= ranks + ranks / 2) break;
+        if (found >= ranks && found <= ranks + ranks / 4) break;
         if (found < ranks) above = middle;
     }
     return static_cast<float>(below);
@@ -206,7 +206,7 @@ size_t Candidates::list_row(float bound, size_t k) {
 
 void Candidates::list_top(size_t k) {
     const size_t all = list_for_all(size_);
-    for (size_t ranks = plain() ? k : k + k / 2 + 8;; ranks *= 4) {
+    for (size_t ranks = plain() ? k : k + 8;; ranks *= 4) {
         const float bound = bound_for(ranks);
         const size_t found = list_row(bound, k);
         if (found < k && bound != kNothing && ranks < all) continue;  // edits took too many below the bound
