@@ -25,7 +25,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Settings {
-    std::string model, prompt;
+    std::string model, prompt, preset;
     uint32_t tokens = 128, context = 4096, threads = std::max(1u, std::thread::hardware_concurrency());
     uint32_t top_k = 0;
     float temperature = 0.8f, top_p = 0.95f, min_p = 0, repetition = 1;
@@ -75,6 +75,8 @@ pith_sampler_step step(uint32_t kind, float value, uint32_t count = 0) {
 }
 
 std::vector<pith_sampler_step> sampler_steps(const Settings& s) {
+    if (s.preset == "exllamav2") return pith::Sampler::preset(PITH_PRESET_EXLLAMAV2);
+    if (s.preset == "llama.cpp") return pith::Sampler::preset(PITH_PRESET_LLAMA_CPP);
     std::vector<pith_sampler_step> steps;
     if (s.repetition != 1) steps.push_back(step(PITH_STEP_PENALTIES, s.repetition));
     steps.push_back(step(PITH_STEP_TEMPERATURE, s.temperature));
@@ -291,6 +293,8 @@ void add_options(CLI::App& app, Settings& s) {
     app.add_option("--top-p", s.top_p, "Keep the likeliest tokens of this probability together")->capture_default_str();
     app.add_option("--min-p", s.min_p, "Keep tokens at least this likely, relative to the likeliest")->capture_default_str();
     app.add_option("--repetition", s.repetition, "Penalty on tokens that have occurred; 1: none")->capture_default_str();
+    app.add_option("--preset", s.preset, "Another program's list of steps instead of those five")
+        ->check(CLI::IsMember({"exllamav2", "llama.cpp"}));
     app.add_option("--seed", s.seed, "The same seed gives the same text")->capture_default_str();
     app.add_flag("--gpu", s.gpu, "Compute on the best GPU, if there is one");
     app.add_option("--backend", s.backend, "The GPU's plug-in; a name without a folder lies beside libpith")->capture_default_str();

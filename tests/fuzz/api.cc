@@ -42,10 +42,20 @@ struct Driver {
         options.vocab_size = next();
         options.history = next();
         for (uint32_t i = 0; i < options.step_count; i++) {
-            steps[i].kind = next() % 7;
-            for (float& v : steps[i].value) v = static_cast<float>(static_cast<int8_t>(next())) / 32.0f;
-            for (uint32_t& c : steps[i].count) c = next() % 64;
+            static constexpr pith_token kListed[] = {3, 7, 9, 7, 100, 1 << 30};
+            static constexpr float kWeights[] = {1, -2, 0.5f, 3, -1, 0};
+            steps[i].kind = next() % 21;
+            const uint32_t fields = next();  // most kinds take a few only
+            for (uint32_t j = 0; j < fields % 4; j++) steps[i].value[j] = static_cast<float>(static_cast<int8_t>(next())) / 32.0f;
+            for (uint32_t j = 0; j < fields / 4 % 3; j++) steps[i].count[j] = next() % 64;
+            if (fields & 64) {
+                steps[i].tokens = kListed;
+                steps[i].token_count = next() % 7;
+            }
+            if (fields & 128) steps[i].weights = kWeights;
         }
+        options.logprobs = next() % 8;
+        options.flags = next() % 3;
         pith_sampler_destroy(sampler);
         check(pith_sampler_create(env.get(), &options, &sampler, &error));
     }
