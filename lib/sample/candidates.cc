@@ -276,6 +276,8 @@ void Candidates::keep_mass(float p) {
     } else {
         target = mass_of(list, size_, weigher) * static_cast<double>(p);
     }
+    constexpr size_t kLong = 4096;
+    if (by_id_ && size_ > kLong && keep_mass_in_order(list, &size_, target, weigher)) return;
     by_id_ = false;
     size_ = select_mass(list, size_, target, ranks_before, weigher);
 }

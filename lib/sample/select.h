@@ -77,4 +77,8 @@ size_t select_mass(Candidate* list, size_t size, double mass, Before comes_befor
     return select(list, size, mass, comes_before, [=](const Candidate* part, size_t count) { return mass_of(part, count, weigher); });
 }
 
+// Keeps the fewest, first by rank, that have that mass together, in the order that they are in; equal ones must be in order of ids. False,
+// and nothing changes: not for logits so far apart or so close. The list is not empty.
+bool keep_mass_in_order(Candidate* list, size_t* size, double target, Weigher weigher);
+
 }  // namespace pith

@@ -192,6 +192,22 @@ TEST_CASE("kinds: penalties and rewards on a long row, before what looks at the 
         }
 }
 
+TEST_CASE("kinds: top-p that leaves many", "[sample]") {
+    std::vector<float> flat = random_logits(30000, 0.5, 2), stepped(30000), few(30000), outlier = flat, odd = flat;
+    for (size_t i = 0; i < stepped.size(); i++) {
+        stepped[i] = static_cast<float>(i * 7 % 13) * 0.25f;
+        few[i] = i % 2 ? 1.0f : 0.9f;
+        odd[i] = -static_cast<float>(i % 3 == 0) * 1e35f;
+    }
+    outlier[77] = -1e6f;
+    outlier[78] = -kInf;
+    for (const std::vector<float>& row : {flat, stepped, few, outlier, odd, std::vector<float>(9000, -3.5f)})
+        for (const float p : {0.2503f, 0.5001f, 0.9002f, 0.99991f}) {
+            check_exact(row, {top_p(p)});
+            check_exact(row, {top_p(p), temperature(0.8f), top_p(0.5001f), min_p(0.3f)});
+        }
+}
+
 TEST_CASE("kinds: any order", "[sample]") {
     std::mt19937 random(99);
     const Tokens few{2, 30, 77, 100}, many = [] {
