@@ -10,21 +10,16 @@
 #include <vector>
 
 #include "kernels/attention.cu"
-#include "kernels/attention_sm90.cu"
+#if PITH_TEST_SM90
+#    include "kernels/attention_sm90.cu"
+#endif
+#include "check.h"
 #include "layout.h"
 
 namespace {
 
 using namespace pith::cuda;
-
-#define CHECK(call)                                                                              \
-    do {                                                                                         \
-        const cudaError_t status = (call);                                                       \
-        if (status != cudaSuccess) {                                                             \
-            std::printf("FAIL %s: %s (line %d)\n", #call, cudaGetErrorString(status), __LINE__); \
-            std::exit(1);                                                                        \
-        }                                                                                        \
-    } while (0)
+using namespace pith::cuda::test;
 
 struct Kernel {
     uint32_t rows, width;
@@ -40,38 +35,25 @@ const Kernel kKernels[] = {WIDTH(64, , false),  WIDTH(80, , false),       WIDTH(
                            WIDTH(256, , false), WIDTH(128, _small, true), WIDTH(256, _small, true)};
 
 cudaStream_t g_stream;
-bool g_dependent = false;  // sm_90 and newer
-
-// With programmatic dependence, as the plug-in launches.
-template <class Params>
-void start(void (*run)(Params), dim3 grid, uint32_t threads, uint32_t shared, const Params& params) {
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid, config.blockDim = dim3(threads), config.dynamicSmemBytes = shared, config.stream = g_stream;
-    config.attrs = &attribute, config.numAttrs = g_dependent ? 1 : 0;
-    CHECK(cudaLaunchKernelEx(&config, run, params));
-}
+Random random_values;
 
 void launch(const AttentionPlan& plan, const AttentionParams& params) {
     for (const Kernel& k : kKernels) {
         if (k.rows != plan.rows || k.width != plan.width || k.small != (plan.small != 0)) continue;
-        CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(k.run), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(plan.shared)));
-        start(k.run, dim3(plan.grid_x, plan.grid_y), plan.threads, plan.shared, params);
-        if (plan.splits > 1) start(attention_combine, dim3(plan.combine_grid), plan.combine_threads, 0, params);
+        test::launch(k.run, dim3(plan.grid_x, plan.grid_y), plan.threads, plan.shared, g_stream, params);
+        if (plan.splits > 1) test::launch(attention_combine, dim3(plan.combine_grid), plan.combine_threads, 0, g_stream, params);
         return;
     }
     std::printf("FAIL no kernel for rows %u width %u\n", plan.rows, plan.width);
     std::exit(1);
 }
 
+#if PITH_TEST_SM90
 TensorMap tensor_map(const void* data, uint32_t head_dim, uint64_t rows) {
     static PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
     cudaDriverEntryPointQueryResult found;
     if (!encode)
-        CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", reinterpret_cast<void**>(&encode), 12000, cudaEnableDefault,
+        MUST(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", reinterpret_cast<void**>(&encode), 12000, cudaEnableDefault,
                                                &found));
     const WideAttentionMap m = wide_attention_map(head_dim, rows);
     const uint32_t ones[2] = {1, 1};
@@ -95,48 +77,11 @@ void launch_wide(const AttentionPlan& plan, const AttentionParams& params, uint3
                           (layers - 1) * params.kv_heads * params.capacity,
                           {}};
     const auto run = plan.width == 64 ? attention_wide_64 : attention_wide_128;
-    CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(run), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(plan.shared)));
-    start(run, dim3(plan.grid_x), plan.threads, plan.shared, p);
+    test::launch(run, dim3(plan.grid_x), plan.threads, plan.shared, g_stream, p);
 }
-
-uint64_t g_state = 1;
-uint32_t next() {
-    g_state = g_state * 6364136223846793005ull + 1442695040888963407ull;
-    return static_cast<uint32_t>(g_state >> 33);
-}
-float uniform() { return static_cast<float>(next() % 4096) / 2048.0f - 1.0f; }
-float normal() { return (uniform() + uniform() + uniform()) * 1.0f; }
-
-float to_float(uint16_t bits) {
-    __half h;
-    std::memcpy(&h, &bits, 2);
-    return __half2float(h);
-}
-uint16_t to_bits(float v) {
-    const __half h = __float2half(v);
-    uint16_t bits;
-    std::memcpy(&bits, &h, 2);
-    return bits;
-}
-
-template <class T>
-struct Device {
-    T* data = nullptr;
-    size_t size = 0;
-    explicit Device(size_t n) : size(n) { CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(T))); }
-    explicit Device(const std::vector<T>& from) : Device(from.size()) {
-        CHECK(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice));
-    }
-    Device(const Device&) = delete;
-    ~Device() { cudaFree(data); }
-    void fill(int byte) { CHECK(cudaMemset(data, byte, size * sizeof(T))); }
-    std::vector<T> host() const {
-        std::vector<T> to(size);
-        CHECK(cudaMemcpy(to.data(), data, size * sizeof(T), cudaMemcpyDeviceToHost));
-        return to;
-    }
-};
+#else
+void launch_wide(const AttentionPlan&, const AttentionParams&, uint32_t) {}
+#endif
 
 struct Case {
     uint32_t tokens, first, heads, kv_heads, head_dim, window;
@@ -203,16 +148,16 @@ void test(const Case& c) {
     const uint32_t d = c.head_dim, width = c.heads * d, stride = (width + 63) / 64 * 64, length = c.first + c.tokens;
     const uint32_t capacity = (length + kKvBlock - 1) / kKvBlock * kKvBlock;
     std::vector<uint16_t> q(uint64_t{c.tokens} * width), k(uint64_t{c.kv_heads} * capacity * d), v(k.size());
-    for (auto& x : q) x = to_bits(normal());
+    for (auto& x : q) x = to_bits(random_values.normal());
     for (size_t i = 0; i < k.size(); i++) {
         const bool written = i / d % capacity < length;  // what lies after the end is finite, no more
-        k[i] = to_bits(written ? normal() : 60000.0f);
-        v[i] = to_bits(written ? normal() : 60000.0f);
+        k[i] = to_bits(written ? random_values.normal() : 60000.0f);
+        v[i] = to_bits(written ? random_values.normal() : 60000.0f);
     }
     std::vector<uint32_t> inverse(width);
     for (uint32_t i = 0; i < width; i++) inverse[i] = i;
     if (c.permuted)
-        for (uint32_t i = width; i-- > 1;) std::swap(inverse[i], inverse[next() % (i + 1)]);
+        for (uint32_t i = width; i-- > 1;) std::swap(inverse[i], inverse[random_values.next() % (i + 1)]);
     const AttentionPlan plan = plan_of(c, length);
     Device<uint16_t> dq(q), dk(k), dv(v), out(uint64_t{c.tokens} * stride);
     Device<uint32_t> di(inverse), first(std::vector<uint32_t>{c.first, c.count ? c.count : c.tokens});
@@ -234,7 +179,7 @@ void test(const Case& c) {
         } else {
             launch(plan, p);
         }
-        CHECK(cudaDeviceSynchronize());
+        MUST(cudaDeviceSynchronize());
         result = out.host();
     }
     bool padding = true, repeats = results[0] == results[1] && results[0] == results[2];
@@ -322,11 +267,11 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     const uint64_t kv = uint64_t{s.kv_heads} * capacity * d, bytes = kv * 4 + uint64_t{s.tokens} * width * 4;
     const uint32_t copies = static_cast<uint32_t>(std::min<uint64_t>(200000000 / bytes + 1, 64));
     std::vector<uint16_t> noise(1 << 20);
-    for (auto& x : noise) x = to_bits(normal());
+    for (auto& x : noise) x = to_bits(random_values.normal());
     Device<uint16_t> q(uint64_t{s.tokens} * width * copies), k(kv * copies), v(kv * copies), out(q.size);
     for (auto* at : {&q, &k, &v})
         for (uint64_t i = 0; i < at->size; i += noise.size())
-            CHECK(cudaMemcpy(at->data + i, noise.data(), std::min<uint64_t>(noise.size(), at->size - i) * 2, cudaMemcpyHostToDevice));
+            MUST(cudaMemcpy(at->data + i, noise.data(), std::min<uint64_t>(noise.size(), at->size - i) * 2, cudaMemcpyHostToDevice));
     Device<uint32_t> first(std::vector<uint32_t>{s.first});
     Device<float> partial(plan.partial_bytes / 4);
     AttentionParams p{};
@@ -334,17 +279,9 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     p.heads = s.heads, p.kv_heads = s.kv_heads, p.head_dim = d, p.capacity = capacity, p.tokens = s.tokens, p.rows = plan.rows,
     p.keys = plan.keys, p.width = plan.width, p.splits = plan.splits, p.tiles = plan.tiles;
     p.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d)));
-    cudaEvent_t begin, end;
-    CHECK(cudaEventCreate(&begin));
-    CHECK(cudaEventCreate(&end));
-    CHECK(cudaDeviceSynchronize());
-    std::vector<float> times;
     const double flops = 4.0 * width * (static_cast<double>(s.tokens) * s.first + static_cast<double>(s.tokens) * (s.tokens + 1) / 2);
     const uint32_t launches = static_cast<uint32_t>(std::max(2.0, std::min(64.0, 3e12 / flops * 0.4)));
-    cudaGraph_t graph;
-    cudaGraphExec_t runs;
-    CHECK(cudaStreamBeginCapture(g_stream, cudaStreamCaptureModeThreadLocal));
-    for (uint32_t i = 0; i < launches; i++) {
+    const double seconds = 1e-6 * graph_time(g_stream, launches, 7, [&](uint32_t i) {
         const uint64_t copy = i % copies;
         p.q = q.data + copy * s.tokens * width, p.out = out.data + copy * s.tokens * width, p.k = k.data + copy * kv,
         p.v = v.data + copy * kv;
@@ -353,22 +290,8 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
         } else {
             launch(plan, p);
         }
-    }
-    CHECK(cudaStreamEndCapture(g_stream, &graph));
-    CHECK(cudaGraphInstantiate(&runs, graph, 0));
-    for (int round = 0; round < 8; round++) {
-        CHECK(cudaEventRecord(begin, g_stream));
-        CHECK(cudaGraphLaunch(runs, g_stream));
-        CHECK(cudaEventRecord(end, g_stream));
-        CHECK(cudaEventSynchronize(end));
-        float ms;
-        CHECK(cudaEventElapsedTime(&ms, begin, end));
-        if (round) times.push_back(ms / static_cast<float>(launches));
-    }
-    CHECK(cudaGraphExecDestroy(runs));
-    CHECK(cudaGraphDestroy(graph));
-    std::sort(times.begin(), times.end());
-    const double seconds = times[times.size() / 2] * 1e-3, read = static_cast<double>(s.kv_heads) * length * d * 4;
+    });
+    const double read = static_cast<double>(s.kv_heads) * length * d * 4;
     std::printf("%-4s tokens %5u after %5u heads %u/%u d %u%s rows %3u splits %2u: %9.2f us %6.1f TFLOP/s %7.1f GB/s\n", s.name, s.tokens,
                 s.first, s.heads, s.kv_heads, d,
                 plan.small ? " small"
@@ -414,16 +337,14 @@ void time_choices() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77;
-    CHECK(cudaDeviceGetAttribute(&g_multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+    if (!has_gpu()) return 77;
+    MUST(cudaDeviceGetAttribute(&g_multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+    MUST(cudaStreamCreate(&g_stream));
+#if PITH_TEST_SM90
     int major = 0;
-    CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-    cudaFuncAttributes attributes;
-    CHECK(cudaStreamCreate(&g_stream));
-    g_dependent = major >= 9;
-    g_wide = major == 9 && cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(attention_wide_128)) == cudaSuccess &&
-             attributes.binaryVersion == 90;
+    MUST(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    g_wide = major == 9;
+#endif
     if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
         time_all();
         return 0;
@@ -437,6 +358,6 @@ int main(int argc, char** argv) {
     } else {
         test_all();
     }
-    std::printf("%d failed\n", g_failures);
-    return g_failures != 0;
+    std::printf("%d failed\n", g_failures + g_frames_broken);
+    return g_failures + g_frames_broken != 0;
 }

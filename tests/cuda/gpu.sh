@@ -1,36 +1,80 @@
 #!/bin/sh
 # All that needs a GPU, on a machine that has one, in minutes once it is built: the kernels, whole models on every path that runs there,
-# memory that runs out, and compute-sanitizer. A table of what passed, failed or was skipped.
-# gpu.sh BUILD_FOLDER
+# memory that runs out, leaks, determinism, threads, and compute-sanitizer. Prints a table of what passed, failed or was skipped.
+# Exit code: 0 all passed, 1 something failed, 77 nothing could run. Without a GPU nothing passes.
+#   gpu.sh [--only PATTERN] BUILD_FOLDER [GENERIC_BUILD_FOLDER]
+# BUILD_FOLDER: of preset release; GENERIC_BUILD_FOLDER: of preset release-cuda-generic, or another with code that this GPU runs.
+# --only: the rows whose name has it (a basic regular expression).
 set -u
+only=.
+[ "$1" = --only ] && only=$2 && shift 2
 source=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "$1" && pwd)
-tests=$build/tests/cuda plugin=$build/lib/libpith_cuda.so
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-bad=0
-run() { # name, command...
-    name=$1
-    shift
-    begin=$(date +%s)
-    if [ ! -x "$(command -v "$1")" ]; then verdict=skipped; else
-        "$@" > "$log" 2>&1
-        case $? in 0) verdict=passed ;; 77) verdict=skipped ;; *) verdict=FAILED bad=1 ;; esac
+generic=
+[ $# -gt 1 ] && generic=$(cd "$2" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+count=0 begun=$(date +%s)
+
+# One row: limit in seconds, name, command... Its verdict and what it said last go to files, so that rows can run side by side.
+run() {
+    limit=$1 name=$2 begin=$(date +%s)
+    shift 2
+    said=$work/$(echo "$name" | tr -c 'A-Za-z0-9\n' _)
+    if ! command -v "$1" > /dev/null; then
+        echo "$(basename "$1") is not there" > "$said" && code=77
+    else
+        timeout -k 5 "$limit" "$@" > "$said" 2>&1
+        code=$?
     fi
-    printf '%-8s %4d s  %s\n' $verdict $(($(date +%s) - begin)) "$name"
-    if [ $verdict = FAILED ]; then tail -30 "$log" | sed 's/^/    /'; fi
+    case $code in 0) verdict=passed ;; 77) verdict=skipped ;; 124 | 137) verdict=TIMEOUT ;; *) verdict=FAILED ;; esac
+    printf '%-8s %4d s  %-44s %s\n' $verdict $(($(date +%s) - begin)) "$name" "$(grep -av '^ *$\|^=\{20\}' "$said" | tail -n 1 | cut -c1-100)"
+    if [ $verdict = FAILED ] || [ $verdict = TIMEOUT ]; then grep -a 'FAIL\|rror' "$said" | head -n 20 | sed 's/^/    /'; fi
+    echo $verdict >> "$work/verdicts"
 }
-sanitize() { # tool
-    run "compute-sanitizer $1" compute-sanitizer --tool "$1" --error-exitcode 9 "$tests/cuda_model" "$plugin" "$source" "the same bits*"
+row() { if echo "$2" | grep -q "$only"; then run "$@"; fi; }
+beside() { if echo "$2" | grep -q "$only"; then run "$@" > "$work/row$count" & fi; count=$((count + 1)); }  # with those around it
+
+# A build's kernels, and each test of whole models as a row.
+kernels() {
+    for program in "$2"/tests/cuda/*_test; do row 120 "$1kernels: $(basename "$program" _test)" "$program"; done
 }
-run "plug-in and devices" "$tests/cuda_no_driver" "$plugin"
-run "loading, without the GPU" "$tests/cuda_load"
-for program in "$tests"/*_test; do run "kernels: $(basename "$program" _test)" "$program"; done
-run "models" "$tests/cuda_model" "$plugin" "$source"
-run "models, small shared memory" "$tests/cuda_model" "$plugin" "$source" --small-shared
-# The driver itself can be told to take the PTX: the path of every GPU but the H100.
-run "models, the generic path" env CUDA_FORCE_PTX_JIT=1 "$tests/cuda_model" "$plugin" "$source"
-run "memory that runs out" "$tests/cuda_memory" "$plugin" "$source/examples/demo-model"
-sanitize memcheck
-sanitize racecheck
-exit $bad
+models() {
+    prefix=$1 folder=$2
+    shift 2
+    "$folder/tests/cuda/cuda_model" "$folder/lib/libpith_cuda.so" "$source" --list-tests --verbosity quiet > "$work/list" 2> /dev/null
+    case $? in
+        0) ;;
+        *) row 60 "${prefix}models" "$folder/tests/cuda/cuda_model" "$folder/lib/libpith_cuda.so" "$source" && return ;;
+    esac
+    while read -r test; do
+        row 120 "$prefix$test" "$folder/tests/cuda/cuda_model" "$folder/lib/libpith_cuda.so" "$source" "$@" "$(echo "$test" | sed 's/,/\\,/g')" < /dev/null
+    done < "$work/list"
+}
+sanitize() { # tool, name, command...
+    tool=$1 name=$2
+    shift 2
+    beside 240 "$tool: $name" compute-sanitizer --tool "$tool" --error-exitcode 9 "$@"
+}
+
+kernels "" "$build"
+models "" "$build"
+models "small shared memory: " "$build" --small-shared
+row 120 "memory that runs out, allocation by allocation" "$build/tests/cuda/cuda_memory" "$build/lib/libpith_cuda.so" "$source/examples/demo-model"
+if [ -n "$generic" ]; then
+    kernels "generic: " "$generic"
+    models "generic: " "$generic"
+fi
+for tool in memcheck racecheck; do
+    sanitize "$tool" "demo model" "$build/tests/cuda/cuda_model" "$build/lib/libpith_cuda.so" "$source" "the same bits*"
+    sanitize "$tool" "sampling" "$build/tests/cuda/sample_test" --quick
+    sanitize "$tool" "attention" "$build/tests/cuda/attention_test" --few
+    sanitize "$tool" "norms, rope, embedding" "$build/tests/cuda/elementwise_test"
+done
+wait
+for i in $(seq 0 $((count - 1))); do [ -e "$work/row$i" ] && cat "$work/row$i"; done
+
+echo "$(grep -c passed "$work/verdicts") passed, $(grep -c 'FAILED\|TIMEOUT' "$work/verdicts") failed, $(grep -c skipped "$work/verdicts") skipped," \
+    "$(($(date +%s) - begun)) s"
+if grep -q 'FAILED\|TIMEOUT' "$work/verdicts"; then exit 1; fi
+if ! grep -q passed "$work/verdicts"; then exit 77; fi

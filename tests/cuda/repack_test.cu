@@ -13,47 +13,20 @@
 #include <random>
 #include <vector>
 
+#include "check.h"
 #include "packed_reference.h"
 
 using namespace pith::cuda;
-
-static void check(cudaError_t e, int line) {
-    if (e == cudaSuccess) return;
-    std::printf("FAIL line %d: %s\n", line, cudaGetErrorString(e));
-    std::exit(1);
-}
-#define CHECK(x) check((x), __LINE__)
+using namespace pith::cuda::test;
 
 static std::mt19937 rng(11);
 static bool failed = false;
 
-template <class T>
-static T* upload(const std::vector<T>& values) {
-    T* p = nullptr;
-    CHECK(cudaMalloc(&p, values.size() * sizeof(T) + 256));
-    CHECK(cudaMemcpy(p, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-    return p;
-}
-// Zero, with a frame that must stay as it is.
-constexpr size_t kFrame = 4096;
-struct Target {
-    uint8_t* device;
-    std::vector<uint8_t> host;
-    explicit Target(size_t bytes) : host(bytes) {
-        CHECK(cudaMalloc(&device, bytes + 2 * kFrame));
-        CHECK(cudaMemset(device, 0x5a, bytes + 2 * kFrame));
-        CHECK(cudaMemset(device + kFrame, 0, bytes));
-    }
-    uint8_t* data() { return device + kFrame; }
-    int fetch() {  // how many bytes of the frame were written
-        std::vector<uint8_t> all(host.size() + 2 * kFrame);
-        CHECK(cudaMemcpy(all.data(), device, all.size(), cudaMemcpyDeviceToHost));
-        std::copy_n(all.begin() + kFrame, host.size(), host.begin());
-        int wrong = 0;
-        for (size_t i = 0; i < kFrame; i++) wrong += (all[i] != 0x5a) + (all[kFrame + host.size() + i] != 0x5a);
-        CHECK(cudaFree(device));
-        return wrong;
-    }
+// Zero, and what a kernel left in it.
+struct Target : Device<uint8_t> {
+    std::vector<uint8_t> left;
+    explicit Target(size_t bytes) : Device(bytes) { fill(0); }
+    void fetch() { left = host(); }
 };
 static void report(const char* name, long long wrong) {
     std::printf("%s %s %lld wrong\n", wrong ? "FAIL" : "ok  ", name, wrong);
@@ -109,27 +82,28 @@ static void test_q4(const Q4Case& c) {
     const Values s(c.scales, size_t{groups} * c.rows, c.scales == SourceType::F16 ? 0.001f : 1e-12f, c.scales == SourceType::F16 ? 0.1f : 3e-9f);
     const size_t words = (groups + 3) / 4;
     Target data(size_t{w.tiles} * w.chunks * kQ4ChunkBytes), scales(size_t{w.tiles} * groups * 32), zeros(w.tiles * words * 32), row_scale(w.tiles * 64);
-    w.data = data.data();
-    w.scales = reinterpret_cast<uint32_t*>(scales.data());
-    if (c.asymmetric) w.zeros = reinterpret_cast<uint32_t*>(zeros.data());
-    if (c.scales != SourceType::F16) w.row_scale = reinterpret_cast<float*>(row_scale.data());
-    uint32_t *dq = upload(q), *dz = upload(z), *dp = upload(perm);
-    uint8_t* ds = upload(s.bytes);
-    const RepackScalesParams sp{w, place, c.asymmetric ? dz : nullptr, ds, c.scales, c.rows};
+    w.data = data.data;
+    w.scales = reinterpret_cast<uint32_t*>(scales.data);
+    if (c.asymmetric) w.zeros = reinterpret_cast<uint32_t*>(zeros.data);
+    if (c.scales != SourceType::F16) w.row_scale = reinterpret_cast<float*>(row_scale.data);
+    const Device<uint32_t> dq(q), dz(z), dp(perm);
+    const Device<uint8_t> ds(s.bytes);
+    const RepackScalesParams sp{w, place, c.asymmetric ? dz.data : nullptr, ds.data, c.scales, c.rows};
     const RepackGrid sg = repack_scales_grid(sp);
     repack_scales<<<dim3(sg.x, sg.y), kRepackThreads>>>(sp);
     for (uint32_t at = 0; at < c.cols / 8; at += c.cut) {
-        RepackCodesParams p{w, place, dq + size_t{at} * c.rows, c.permuted ? dp : nullptr, c.rows, at, std::min(at + c.cut, c.cols / 8), 0, 0, 0};
+        RepackCodesParams p{w, place, dq.data + size_t{at} * c.rows, c.permuted ? dp.data : nullptr, c.rows, at, std::min(at + c.cut, c.cols / 8), 0, 0, 0};
         repack_chunks(p);
         const RepackGrid g = repack_codes_grid(p);
         repack_codes<<<dim3(g.x, g.y), kRepackThreads>>>(p);
     }
-    CHECK(cudaDeviceSynchronize());
-    long long wrong = data.fetch() + scales.fetch() + zeros.fetch() + row_scale.fetch();
-    w.data = data.host.data();
-    w.scales = reinterpret_cast<uint32_t*>(scales.host.data());
-    if (w.zeros) w.zeros = reinterpret_cast<uint32_t*>(zeros.host.data());
-    if (w.row_scale) w.row_scale = reinterpret_cast<float*>(row_scale.host.data());
+    MUST(cudaDeviceSynchronize());
+    for (Target* t : {&data, &scales, &zeros, &row_scale}) t->fetch();
+    long long wrong = 0;
+    w.data = data.left.data();
+    w.scales = reinterpret_cast<uint32_t*>(scales.left.data());
+    if (w.zeros) w.zeros = reinterpret_cast<uint32_t*>(zeros.left.data());
+    if (w.row_scale) w.row_scale = reinterpret_cast<float*>(row_scale.left.data());
     std::vector<bool> used(w.tiles * 16);
     for (uint32_t n = 0; n < c.rows; n++) {
         const uint32_t row = place.rows == Rows::Whole ? place.first + n : n / 8 * 16 + n % 8 + (place.rows == Rows::Lower ? 8 : 0);
@@ -149,7 +123,6 @@ static void test_q4(const Q4Case& c) {
     std::snprintf(name, sizeof name, "q4 %ux%u group %u%s%s scales %u place %u cut %u", c.rows, c.cols, c.group, c.asymmetric ? " asymmetric" : "",
                   c.permuted ? " permuted" : "", static_cast<unsigned>(c.scales), static_cast<unsigned>(c.place), c.cut);
     report(name, wrong);
-    for (void* p : {static_cast<void*>(dq), static_cast<void*>(dz), static_cast<void*>(dp), static_cast<void*>(ds)}) CHECK(cudaFree(p));
 }
 
 static void test_dense(uint32_t rows, uint32_t cols, SourceType type, Rows where, bool plain, float size) {
@@ -160,31 +133,31 @@ static void test_dense(uint32_t rows, uint32_t cols, SourceType type, Rows where
     w.cols = cols, w.tiles = (w.rows + 15) / 16, w.chunks = (cols + 63) / 64;
     const Values v(type, size_t{rows} * cols, -size, size);
     Target data(size_t{w.tiles} * w.chunks * kF16ChunkBytes), row_scale(w.tiles * 64), out(size_t{rows} * cols * 2);
-    w.data = data.data();
-    if (type != SourceType::F16) w.row_scale = reinterpret_cast<float*>(row_scale.data());
-    uint8_t* source = upload(v.bytes);
+    w.data = data.data;
+    if (type != SourceType::F16) w.row_scale = reinterpret_cast<float*>(row_scale.data);
+    const Device<uint8_t> source(v.bytes);
     const size_t row_bytes = cols * (type == SourceType::F32 ? 4 : 2);
     for (uint32_t at = 0; at < rows; at += 7) {  // stripes that keep to no tile
-        const RepackDenseParams p{w, place, plain ? reinterpret_cast<uint16_t*>(out.data()) : nullptr, source + at * row_bytes, type, at, std::min(7u, rows - at), cols};
+        const RepackDenseParams p{w, place, plain ? reinterpret_cast<uint16_t*>(out.data) : nullptr, source.data + at * row_bytes, type, at, std::min(7u, rows - at), cols};
         repack_dense<<<repack_dense_grid(p).x, kRepackThreads>>>(p);
     }
-    CHECK(cudaDeviceSynchronize());
-    long long wrong = data.fetch() + row_scale.fetch() + out.fetch();
-    w.data = data.host.data();
-    if (w.row_scale) w.row_scale = reinterpret_cast<float*>(row_scale.host.data());
+    MUST(cudaDeviceSynchronize());
+    for (Target* t : {&data, &row_scale, &out}) t->fetch();
+    long long wrong = 0;
+    w.data = data.left.data();
+    if (w.row_scale) w.row_scale = reinterpret_cast<float*>(row_scale.left.data());
     for (uint32_t n = 0; n < rows; n++) {
         const uint32_t row = where == Rows::Whole ? place.first + n : n / 8 * 16 + n % 8 + (where == Rows::Lower ? 8 : 0);
         const double up = w.row_scale ? w.row_scale[row] : 1;
         for (uint32_t k = 0; k < w.chunks * 64; k++) {
             const uint16_t half = packed::half(w, row, k);
             wrong += k < cols ? !near(packed::half_value(half) * up, v.exact[size_t{n} * cols + k], type) : half != 0;
-            if (plain && k < cols) wrong += reinterpret_cast<uint16_t*>(out.host.data())[size_t{n} * cols + k] != half;
+            if (plain && k < cols) wrong += reinterpret_cast<uint16_t*>(out.left.data())[size_t{n} * cols + k] != half;
         }
     }
     char name[128];
     std::snprintf(name, sizeof name, "dense %ux%u type %u place %u%s to %g", rows, cols, static_cast<unsigned>(type), static_cast<unsigned>(where), plain ? " and rows" : "", size);
     report(name, wrong);
-    CHECK(cudaFree(source));
 }
 
 static void test_floats(uint32_t count, SourceType type, Rows where) {
@@ -192,19 +165,19 @@ static void test_floats(uint32_t count, SourceType type, Rows where) {
     const RowPlace place{where, where == Rows::Whole ? 48u : 0u};
     const size_t rows = where == Rows::Whole ? 48 + count : (count + 7) / 8 * 16;
     Target out(rows * 4);
-    uint8_t* source = upload(v.bytes);
-    const RepackFloatsParams p{reinterpret_cast<float*>(out.data()), source, place, type, count};
+    const Device<uint8_t> source(v.bytes);
+    const RepackFloatsParams p{reinterpret_cast<float*>(out.data), source.data, place, type, count};
     repack_floats<<<repack_floats_grid(p).x, kRepackThreads>>>(p);
-    CHECK(cudaDeviceSynchronize());
-    long long wrong = out.fetch();
+    MUST(cudaDeviceSynchronize());
+    out.fetch();
+    long long wrong = 0;
     for (uint32_t n = 0; n < count; n++) {
         const size_t row = where == Rows::Whole ? 48 + n : n / 8 * 16 + n % 8 + (where == Rows::Lower ? 8 : 0);
-        wrong += reinterpret_cast<float*>(out.host.data())[row] != v.exact[n];
+        wrong += reinterpret_cast<float*>(out.left.data())[row] != v.exact[n];
     }
     char name[64];
     std::snprintf(name, sizeof name, "floats %u type %u place %u", count, static_cast<unsigned>(type), static_cast<unsigned>(where));
     report(name, wrong);
-    CHECK(cudaFree(source));
 }
 
 static void time_codes(bool permuted) {
@@ -215,50 +188,33 @@ static void time_codes(bool permuted) {
     std::vector<uint32_t> perm(cols);
     std::iota(perm.begin(), perm.end(), 0u);
     std::shuffle(perm.begin(), perm.end(), rng);
-    uint32_t *dp = upload(perm), *q = nullptr;
-    uint8_t* data = nullptr;
     const size_t bytes = size_t{rows} * cols / 2;
-    CHECK(cudaMalloc(&q, bytes));
-    CHECK(cudaMalloc(&data, bytes));
-    CHECK(cudaMemset(q, 0x37, bytes));
-    w.data = data;
+    const Device<uint32_t> order(perm);
+    Device<uint8_t> codes(bytes), packed(bytes);
+    codes.fill(0x37);
+    w.data = packed.data;
     const uint32_t cut = 8 << 20 >> 2, octets = cut / rows / 8 * 8;  // as staging cuts it
-    std::vector<float> repack, copy;
-    cudaEvent_t a, b;
-    CHECK(cudaEventCreate(&a));
-    CHECK(cudaEventCreate(&b));
-    for (int i = 0; i < 9; i++) {
-        float ms = 0;
-        CHECK(cudaEventRecord(a));
+    cudaStream_t stream;
+    MUST(cudaStreamCreate(&stream));
+    const double repack = graph_time(stream, 1, 9, [&](uint32_t) {
         for (uint32_t at = 0; at < cols / 8; at += octets) {
-            RepackCodesParams p{w, {Rows::Whole, 0}, q + size_t{at} * rows, permuted ? dp : nullptr, rows, at, std::min(at + octets, cols / 8), 0, 0, 0};
+            RepackCodesParams p{w, {Rows::Whole, 0}, reinterpret_cast<const uint32_t*>(codes.data) + size_t{at} * rows,
+                                permuted ? order.data : nullptr, rows, at, std::min(at + octets, cols / 8), 0, 0, 0};
             repack_chunks(p);
             const RepackGrid g = repack_codes_grid(p);
-            repack_codes<<<dim3(g.x, g.y), kRepackThreads>>>(p);
+            repack_codes<<<dim3(g.x, g.y), kRepackThreads, 0, stream>>>(p);
         }
-        CHECK(cudaEventRecord(b));
-        CHECK(cudaEventSynchronize(b));
-        CHECK(cudaEventElapsedTime(&ms, a, b));
-        repack.push_back(ms);
-        CHECK(cudaEventRecord(a));
-        CHECK(cudaMemcpyAsync(data, q, bytes, cudaMemcpyDeviceToDevice));
-        CHECK(cudaEventRecord(b));
-        CHECK(cudaEventSynchronize(b));
-        CHECK(cudaEventElapsedTime(&ms, a, b));
-        copy.push_back(ms);
-    }
-    std::sort(repack.begin(), repack.end());
-    std::sort(copy.begin(), copy.end());
-    std::printf("codes %ux%u%s: %.3f ms, %.0f GB/s of source; a copy on the device %.3f ms\n", rows, cols, permuted ? " permuted" : "", repack[4],
-                static_cast<double>(bytes) / repack[4] / 1e6, copy[4]);
+    });
+    const double copy = graph_time(stream, 1, 9, [&](uint32_t) {
+        MUST(cudaMemcpyAsync(packed.data, codes.data, bytes, cudaMemcpyDeviceToDevice, stream));
+    });
+    MUST(cudaStreamDestroy(stream));
+    std::printf("codes %ux%u%s: %.3f ms, %.0f GB/s of source; a copy on the device %.3f ms\n", rows, cols, permuted ? " permuted" : "",
+                repack / 1e3, static_cast<double>(bytes) / repack / 1e3, copy / 1e3);
 }
 
 int main(int argc, char** argv) {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        std::printf("skipped: no GPU\n");
-        return 77;
-    }
+    if (!has_gpu()) return 77;
     if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
         time_codes(false);
         time_codes(true);
@@ -281,5 +237,5 @@ int main(int argc, char** argv) {
             test_dense(20, 130, type, place, false, type == SourceType::F16 ? 1e-3f : 1e-20f);
             test_floats(77, type, place);
         }
-    return failed;
+    return failed || g_frames_broken;
 }

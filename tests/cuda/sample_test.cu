@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../../cuda/kernels/sample.cu"
+#include "check.h"
 #include "sample/sampler.h"
 
 namespace {
@@ -27,13 +28,6 @@ using pith::cuda::SampleStatus;
 using Steps = std::vector<pith_sampler_step>;
 
 int failures = 0;
-
-void check(cudaError_t error, const char* what) {
-    if (error == cudaSuccess) return;
-    printf("FAIL %s: %s\n", what, cudaGetErrorString(error));
-    exit(1);
-}
-#define CUDA(call) check(call, #call)
 
 void report(const std::string& name, bool ok, const char* what) {
     printf("%s %s: %s\n", ok ? "ok" : "FAIL", name.c_str(), what);
@@ -97,22 +91,22 @@ struct Pair {
         SampleChain chain;
         supported = pith::cuda::sample_chain(sampler.steps(), sampler.seed(), sampler.vocabulary(), vocab, &chain);
         float* base;
-        CUDA(cudaMalloc(reinterpret_cast<void**>(&base), (size_t{vocab} + offset) * 4));
+        MUST(cudaMalloc(reinterpret_cast<void**>(&base), (size_t{vocab} + offset) * 4));
         logits = base + offset;
         args.logits = logits;
         SampleChain* device_chain;
-        CUDA(cudaMalloc(reinterpret_cast<void**>(&device_chain), sizeof chain));
-        CUDA(cudaMemcpy(device_chain, &chain, sizeof chain, cudaMemcpyHostToDevice));
+        MUST(cudaMalloc(reinterpret_cast<void**>(&device_chain), sizeof chain));
+        MUST(cudaMemcpy(device_chain, &chain, sizeof chain, cudaMemcpyHostToDevice));
         args.chain = device_chain;
-        CUDA(cudaMalloc(reinterpret_cast<void**>(&args.history), sizeof(SampleHistory)));
-        CUDA(cudaMalloc(reinterpret_cast<void**>(&args.ring), (sampler.history().ring().size() + 1) * 4));
-        CUDA(cudaMalloc(&args.workspace, pith::cuda::sample_workspace(vocab)));
-        CUDA(cudaMemset(args.workspace, 0xff, pith::cuda::sample_workspace(vocab)));
-        CUDA(cudaMemset(args.workspace, 0, pith::cuda::kSampleControlBytes));
-        CUDA(cudaMemset(static_cast<char*>(args.workspace) + pith::cuda::sample_layout(vocab).histogram, 0, pith::cuda::kSampleBins * 8));
-        CUDA(cudaMalloc(reinterpret_cast<void**>(&args.next), 4));
-        CUDA(cudaHostAlloc(reinterpret_cast<void**>(&result), sizeof *result, cudaHostAllocMapped));
-        CUDA(cudaHostGetDevicePointer(reinterpret_cast<void**>(&args.result), result, 0));
+        MUST(cudaMalloc(reinterpret_cast<void**>(&args.history), sizeof(SampleHistory)));
+        MUST(cudaMalloc(reinterpret_cast<void**>(&args.ring), (sampler.history().ring().size() + 1) * 4));
+        MUST(cudaMalloc(&args.workspace, pith::cuda::sample_workspace(vocab)));
+        MUST(cudaMemset(args.workspace, 0xff, pith::cuda::sample_workspace(vocab)));
+        MUST(cudaMemset(args.workspace, 0, pith::cuda::kSampleControlBytes));
+        MUST(cudaMemset(static_cast<char*>(args.workspace) + pith::cuda::sample_layout(vocab).histogram, 0, pith::cuda::kSampleBins * 8));
+        MUST(cudaMalloc(reinterpret_cast<void**>(&args.next), 4));
+        MUST(cudaHostAlloc(reinterpret_cast<void**>(&result), sizeof *result, cudaHostAllocMapped));
+        MUST(cudaHostGetDevicePointer(reinterpret_cast<void**>(&args.result), result, 0));
         args.vocab = vocab;
         args.record = 1;
         upload();
@@ -133,19 +127,19 @@ struct Pair {
     void upload() {
         const pith::History& h = sampler.history();
         const SampleHistory to{h.recorded(), h.length(), static_cast<uint32_t>(h.ring().size())};
-        CUDA(cudaMemcpy(args.history, &to, sizeof to, cudaMemcpyHostToDevice));
-        if (to.ring_size) CUDA(cudaMemcpy(args.ring, h.ring().data(), to.ring_size * 4, cudaMemcpyHostToDevice));
+        MUST(cudaMemcpy(args.history, &to, sizeof to, cudaMemcpyHostToDevice));
+        if (to.ring_size) MUST(cudaMemcpy(args.ring, h.ring().data(), to.ring_size * 4, cudaMemcpyHostToDevice));
     }
-    void set(const std::vector<float>& row) { CUDA(cudaMemcpy(logits, row.data(), row.size() * 4, cudaMemcpyHostToDevice)); }
+    void set(const std::vector<float>& row) { MUST(cudaMemcpy(logits, row.data(), row.size() * 4, cudaMemcpyHostToDevice)); }
     void launch(cudaStream_t stream = nullptr) {
         void* list[] = {&args};
         const pith::cuda::SampleGeometry g = pith::cuda::sample_geometry(vocab);
-        CUDA(cudaLaunchKernel(reinterpret_cast<const void*>(&pith_sample), dim3(g.grid), dim3(g.block), list, g.shared, stream));
+        MUST(cudaLaunchKernel(reinterpret_cast<const void*>(&pith_sample), dim3(g.grid), dim3(g.block), list, g.shared, stream));
     }
     SampleResult draw() {
         *result = {-1, SampleStatus::Nothing, ~0u, 0};
         launch();
-        CUDA(cudaDeviceSynchronize());
+        MUST(cudaDeviceSynchronize());
         return *result;
     }
 };
@@ -207,7 +201,7 @@ size_t compare(Pair& pair, const std::vector<float>& row, size_t draws, std::str
         const pith_status status = pair.sampler.sample(row.data(), row.size(), &token, &error);
         const SampleResult drawn = pair.draw();
         int32_t next = -2;
-        CUDA(cudaMemcpy(&next, pair.args.next, 4, cudaMemcpyDeviceToHost));
+        MUST(cudaMemcpy(&next, pair.args.next, 4, cudaMemcpyDeviceToHost));
         total_draws++;
         const bool same = status == PITH_OK ? drawn.status == SampleStatus::Ok && drawn.token == token && next == token
                                             : drawn.status == SampleStatus::Nothing;
@@ -268,7 +262,7 @@ void test_chains(const std::vector<uint32_t>& vocabs, size_t draws) {
                 differences += found;
                 count += draws;
                 std::vector<float> after(vocab);
-                CUDA(cudaMemcpy(after.data(), pair.logits, size_t{vocab} * 4, cudaMemcpyDeviceToHost));
+                MUST(cudaMemcpy(after.data(), pair.logits, size_t{vocab} * 4, cudaMemcpyDeviceToHost));
                 if (memcmp(after.data(), row.data(), size_t{vocab} * 4) != 0) report(describe(steps), false, "the logits were changed");
             }
             char text[240];
@@ -336,7 +330,7 @@ void test_bad_rows() {
                 pair.set(row);
                 const SampleResult drawn = pair.draw();
                 SampleHistory history;
-                CUDA(cudaMemcpy(&history, pair.args.history, sizeof history, cudaMemcpyDeviceToHost));
+                MUST(cudaMemcpy(&history, pair.args.history, sizeof history, cudaMemcpyDeviceToHost));
                 if (drawn.status != status || (status != SampleStatus::Nothing && drawn.index != index) || history.recorded != 0)
                     report(describe(steps), false, what);
             };
@@ -415,39 +409,16 @@ constexpr size_t kColdBytes = size_t{256} << 20;
 // Microseconds of a graph of `draws` times what is asked for.
 double time_graph(Pair& pair, int draws, const Cold* cold, bool draw) {
     cudaStream_t stream;
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
-    cudaEvent_t from, to;
-    CUDA(cudaStreamCreate(&stream));
-    CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    for (int i = 0; i < draws; i++) {
+    MUST(cudaStreamCreate(&stream));
+    const double us = pith::cuda::test::graph_time(stream, static_cast<uint32_t>(draws), 21, [&](uint32_t) {
         if (cold) {
             stream_past<<<528, 512, 0, stream>>>(cold->weights, kColdBytes / 16, cold->sink);
             copy_row<<<(pair.vocab + 255) / 256, 256, 0, stream>>>(cold->row, pair.logits, pair.vocab);
         }
         if (draw) pair.launch(stream);
-    }
-    CUDA(cudaStreamEndCapture(stream, &graph));
-    CUDA(cudaGraphInstantiate(&exec, graph, 0));
-    CUDA(cudaEventCreate(&from));
-    CUDA(cudaEventCreate(&to));
-    std::vector<float> times;
-    for (int i = 0; i < 22; i++) {
-        CUDA(cudaEventRecord(from, stream));
-        CUDA(cudaGraphLaunch(exec, stream));
-        CUDA(cudaEventRecord(to, stream));
-        CUDA(cudaStreamSynchronize(stream));
-        float ms = 0;
-        CUDA(cudaEventElapsedTime(&ms, from, to));
-        if (i >= 2) times.push_back(ms * 1000 / static_cast<float>(draws));
-    }
-    std::sort(times.begin(), times.end());
-    cudaGraphExecDestroy(exec);
-    cudaGraphDestroy(graph);
-    cudaStreamDestroy(stream);
-    cudaEventDestroy(from);
-    cudaEventDestroy(to);
-    return static_cast<double>(times[times.size() / 2]);
+    });
+    MUST(cudaStreamDestroy(stream));
+    return us;
 }
 double time_draws(Pair& pair) { return time_graph(pair, 40, nullptr, true); }
 double time_cold(Pair& pair, const Cold& cold) { return time_graph(pair, 10, &cold, true) - time_graph(pair, 10, &cold, false); }
@@ -466,10 +437,10 @@ void print_times() {
         {"top-p 0.9", {top_p(0.9f)}},
     };
     Cold cold;
-    CUDA(cudaMalloc(reinterpret_cast<void**>(&cold.weights), kColdBytes));
-    CUDA(cudaMemset(cold.weights, 0, kColdBytes));
-    CUDA(cudaMalloc(reinterpret_cast<void**>(&cold.row), pith::cuda::kSampleMaxVocab * 4));
-    CUDA(cudaMalloc(reinterpret_cast<void**>(&cold.sink), 4));
+    MUST(cudaMalloc(reinterpret_cast<void**>(&cold.weights), kColdBytes));
+    MUST(cudaMemset(cold.weights, 0, kColdBytes));
+    MUST(cudaMalloc(reinterpret_cast<void**>(&cold.row), pith::cuda::kSampleMaxVocab * 4));
+    MUST(cudaMalloc(reinterpret_cast<void**>(&cold.sink), 4));
     printf("us a draw in a graph of dependent launches; cold: what it adds after 256 MB were read and the logits written\n");
     printf("%54s  32000  128256  152064  262144    cold: 32000  128256\n", "");
     for (const Shape shape : {Shape::Peaked, Shape::Flat}) {
@@ -485,7 +456,7 @@ void print_times() {
                 Pair pair(chain.steps, 4, vocab);
                 record_some(pair, 1500, vocab, 5);
                 const std::vector<float> row = make_row(shape, vocab, 9);
-                CUDA(cudaMemcpy(cold.row, row.data(), row.size() * 4, cudaMemcpyHostToDevice));
+                MUST(cudaMemcpy(cold.row, row.data(), row.size() * 4, cudaMemcpyHostToDevice));
                 printf("%10.2f", time_cold(pair, cold));
             }
             printf("\n");
@@ -499,11 +470,7 @@ void print_times() {
 }  // namespace
 
 int main(int argc, char** argv) {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        printf("skipped: no GPU\n");
-        return 77;
-    }
+    if (!pith::cuda::test::has_gpu()) return 77;
     const bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
     if (argc > 1 && strcmp(argv[1], "--time") == 0) {
         print_times();
