@@ -82,6 +82,8 @@ struct KvLayer {
     Type k_type, v_type;       // F32 or F16
 };
 
+inline constexpr uint32_t kKeySpan = 512;  // keys of a span of attention: what is worth another worker
+
 struct Attention {
     KvLayer kv;
     const float* q;  // [token][q_stride], heads consecutive, rotated
@@ -116,12 +118,19 @@ struct Table {
     void (*to_float)(Type type, const void* from, size_t n, float* y);
     // k, v: one token, [kv heads][head_dim]; written at `position`.
     void (*kv_store)(const KvLayer& kv, uint32_t position, const float* k, const float* v);
-    // Online softmax over blocks of keys that start at fixed absolute positions. For one kv head and tokens [token_begin, token_end).
-    // scratch: attention_scratch() bytes, 64-aligned.
+    // Online softmax over blocks of keys that start at fixed absolute positions, within spans of kKeySpan keys that do too; then the spans
+    // are joined in their order. For one kv head and tokens [token_begin, token_end). scratch: attention_scratch() bytes, 64-aligned.
     void (*attention)(const Attention& a, uint32_t kv_head, uint32_t token_begin, uint32_t token_end, void* scratch);
+    // The same in two steps for one token, so that spans may be computed side by side, bit for bit: span number `span` into
+    // part[attention_part()], then all that the token sees, in order, from parts that lie one behind another.
+    void (*attention_span)(const Attention& a, uint32_t kv_head, uint32_t token, uint32_t span, void* scratch, float* part);
+    void (*attention_join)(const Attention& a, uint32_t kv_head, uint32_t token, const float* parts, void* scratch);
 };
 
 size_t attention_scratch(uint32_t heads_per_kv_head, uint32_t head_dim);  // bytes, the same for every tier
+size_t attention_part(uint32_t heads_per_kv_head, uint32_t head_dim);     // floats, a multiple of 16
+// The oldest key that a position sees.
+inline uint32_t oldest_key(uint32_t position, uint32_t window) { return window && position >= window ? position + 1 - window : 0; }
 
 Tier best_tier();               // what this CPU and its OS can run: cpuid and xgetbv, or getauxval; nothing cached
 const Table* table(Tier tier);  // NULL: not built in (not this instruction set)

@@ -15,4 +15,8 @@ size_t attention_scratch(uint32_t heads_per_kv_head, uint32_t head_dim) {
     return align_64(attention_layout(heads_per_kv_head, head_dim).size * sizeof(float));
 }
 
+size_t attention_part(uint32_t heads_per_kv_head, uint32_t head_dim) {
+    return heads_per_kv_head * (attention_layout(heads_per_kv_head, head_dim).padded_dim + kPartExtra);
+}
+
 }  // namespace pith::kernels

@@ -276,6 +276,30 @@ TEST_CASE("every runner and width gives the same bits") {
     }
 }
 
+TEST_CASE("one token over a long cache gives the same bits for every width, and those of a whole prompt") {
+    const std::vector<pith_token> prose = Tensors(kDemo + "prose.safetensors").get<pith_token>("ids");
+    const std::vector<pith_token> ids(prose.begin(), prose.begin() + 603);
+    constexpr size_t kRows = 3;
+    for (const Tier tier : tiers()) {
+        if (tier == Tier::Scalar) continue;
+        const Model model(kModel, tier);
+        for (const uint32_t flags : {0u, uint32_t{PITH_SESSION_EXACT}}) {
+            const std::vector<float> expected = Session(model, {flags, PITH_KV_DEFAULT, 0, 1024, kRows}).forward(ids, kRows);
+            for (const uint32_t width : {1u, 2u, 16u}) {
+                INFO(name(tier) << ", flags " << flags << ", width " << width);
+                Pool pool(width - 1);
+                const pith_runner runner{sizeof(pith_runner), &pool, Pool::run, width, 0};
+                Session session(model, {flags, PITH_KV_DEFAULT, 0, 1024, 1, &runner});
+                session.forward(ids.data(), ids.size() - kRows, 1);
+                for (size_t i = 0; i < kRows; i++) {
+                    const std::vector<float> one = session.forward(&ids[ids.size() - kRows + i], 1, 1);
+                    CHECK(memcmp(one.data(), &expected[i * kVocab], kVocab * sizeof(float)) == 0);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE("the cutting of a prompt changes no bit") {
     const std::vector<pith_token> prose = Tensors(kDemo + "prose.safetensors").get<pith_token>("ids");
     for (const Tier tier : tiers()) {

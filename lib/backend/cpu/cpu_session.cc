@@ -41,6 +41,13 @@ Needs survey(const Model& model, bool exact) {
     return needs;
 }
 
+// The most spans of keys that one token sees.
+uint64_t attention_spans(const Config& c, uint32_t context) {
+    const uint64_t all = ceil_div(uint64_t{context}, uint64_t{kernels::kKeySpan});
+    const uint64_t seen = c.sliding_window ? c.sliding_window / kernels::kKeySpan + uint64_t{2} : all;
+    return seen < all ? seen : all;
+}
+
 void lay_out_scratch(Session& s, Block& at) {
     const Model& model = *s.model;
     const Config& c = model.file->config;
@@ -70,6 +77,9 @@ void lay_out_scratch(Session& s, Block& at) {
     }
     s.attention_scratch_bytes = align_up(uint64_t{kernels::attention_scratch(c.heads / c.kv_heads, c.head_dim)}, uint64_t{kCacheLine});
     at.take(s.attention_scratch, s.crew.width(), s.attention_scratch_bytes);
+    const uint64_t spans = attention_spans(c, s.shape.context_length);
+    if (s.crew.width() > 1 && spans > 1)
+        at.take(s.attention_parts, c.kv_heads * spans, uint64_t{kernels::attention_part(c.heads / c.kv_heads, c.head_dim)});
     at.take(s.last, s.shape.logit_rows, c.hidden);
     at.take(s.logits, s.shape.logit_rows, c.vocab_size);
 }

@@ -37,6 +37,7 @@ struct Session {
     uint64_t x_stride = 0, q_stride = 0, block_stride = 0;  // of Prepared
     uint8_t* attention_scratch = nullptr;  // one a slot
     uint64_t attention_scratch_bytes = 0;
+    float* attention_parts = nullptr;      // [kv_heads][spans] of one token's attention; NULL: never cut by spans
     float* last = nullptr;      // [logit_rows][hidden] after the final norm
     float* logits = nullptr;    // [logit_rows][vocab]
 

@@ -228,6 +228,20 @@ kernels::KvLayer kv_of(const Pass& p, uint32_t layer) {
     return {p.s.k_pages + first, p.s.v_pages + first, kPage, p.config.kv_heads, p.config.head_dim, type(p.s.shape.k_type), type(p.s.shape.v_type)};
 }
 
+// One token: its heads are few, so that its keys are cut as well.
+void attend_by_spans(const Pass& p, const kernels::Attention& a, uint64_t work) {
+    const uint32_t token = p.begin, position = p.position + token, heads = p.config.kv_heads;
+    const uint32_t first = kernels::oldest_key(position, a.window) / kernels::kKeySpan, spans = position / kernels::kKeySpan - first + 1;
+    const size_t floats = kernels::attention_part(p.config.heads / heads, p.config.head_dim);
+    const auto scratch = [&](uint32_t slot) { return p.s.attention_scratch + slot * p.s.attention_scratch_bytes; };
+    auto body = [&](uint32_t chunk, uint32_t slot) {
+        p.kernels.attention_span(a, chunk / spans, token, first + chunk % spans, scratch(slot), p.s.attention_parts + chunk * floats);
+    };
+    p.s.crew.run(heads * spans, work, body);
+    for (uint32_t h = 0; h < heads; h++)
+        p.kernels.attention_join(a, h, token, p.s.attention_parts + uint64_t{h} * spans * floats, scratch(0));
+}
+
 void attend(const Pass& p, const kernels::KvLayer& kv, const Linear& o) {
     const kernels::Attention a{kv, p.s.q, p.s.attended, p.q_width(), p.q_width(), p.config.heads, p.position, p.config.sliding_window,
                                static_cast<float>(1.0 / sqrt(static_cast<double>(p.config.head_dim)))};
@@ -243,8 +257,12 @@ void attend(const Pass& p, const kernels::KvLayer& kv, const Linear& o) {
         });
         return;
     }
-    auto body = [&](uint32_t head, uint32_t slot) { p.kernels.attention(a, head, p.begin, p.tokens, scratch(slot)); };
-    p.s.crew.run(p.config.kv_heads, work, body);
+    if (count == 1 && p.s.attention_parts) {
+        attend_by_spans(p, a, work);
+    } else {
+        auto body = [&](uint32_t head, uint32_t slot) { p.kernels.attention(a, head, p.begin, p.tokens, scratch(slot)); };
+        p.s.crew.run(p.config.kv_heads, work, body);
+    }
     prepare(p, forms, p.s.attended, p.q_width(), p.begin, p.tokens);
 }
 

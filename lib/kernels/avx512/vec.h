@@ -31,6 +31,13 @@ struct Tune {
     static constexpr int kWideTiles = 2;
     // Of attention: registers of scores and of output.
     static constexpr int kScoreVecs = 16, kMixVecs = 16;
+
+    // By a table, which looks at the low four bits only.
+    template <int kShift>
+    PITH_KERNEL_INLINE static Vec code_float(Ints codes) {
+        const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        return {_mm512_permutexvar_ps(_mm512_srli_epi32(codes.v, kShift), table)};
+    }
 };
 
 inline __mmask16 first(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1); }

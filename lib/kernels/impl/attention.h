@@ -203,42 +203,94 @@ inline void attend_keys(const Pass& p, uint64_t first_key) {
     }
 }
 
-inline void start(const Pass& p) {
+// What a span left for a row, or all spans so far: [padded_dim] of output, [16] of sums, the largest score.
+struct Part {
+    float* out;
+    float* sum;
+    float* largest;
+};
+inline Part part_row(float* parts, const AttentionLayout& l, uint32_t r) {
+    float* out = parts + r * (l.padded_dim + kPartExtra);
+    return {out, out + l.padded_dim, out + l.padded_dim + 16};
+}
+inline Part total_row(const Pass& p, uint32_t r) { return part_row(p.scratch + p.layout.total, p.layout, r); }
+
+inline void copy(const Pass& p, const Part& from, const Part& to) {
+    for (size_t d = 0; d < p.layout.padded_dim; d += 16) store(to.out + d, load(from.out + d));
+    store(to.sum, load(from.sum));
+    *to.largest = *from.largest;
+}
+inline void join(const Pass& p, const Part& from, const Part& to) {
+    const float largest = *from.largest > *to.largest ? *from.largest : *to.largest;
+    const Vec now = set1(largest), before = exp2(sub(set1(*to.largest), now)), added = exp2(sub(set1(*from.largest), now));
+    for (size_t d = 0; d < p.layout.padded_dim; d += 16) store(to.out + d, fma(load(from.out + d), added, mul(load(to.out + d), before)));
+    store(to.sum, fma(load(from.sum), added, mul(load(to.sum), before)));
+    *to.largest = largest;
+}
+// Adds what row r has of a span to its total; a row joins those spans only of which it sees a key.
+inline void join_row(const Pass& p, uint32_t r, uint32_t span, const Part& from) {
+    const uint32_t position = p.a.first_position + p.token_begin + r / p.heads;
+    const uint32_t first = oldest_key(position, p.a.window) / kKeySpan;
+    if (span < first || span > position / kKeySpan) return;
+    span == first ? copy(p, from, total_row(p, r)) : join(p, from, total_row(p, r));
+}
+
+// Keys [begin, end) that some token of the pass sees, all of one span.
+inline void attend_span(const Pass& p, uint32_t begin, uint32_t end) {
     const uint32_t rows = p.row(p.token_end);
     for (size_t i = 0; i < rows * p.layout.padded_dim; i += 16) store(p.out(0) + i, zero());
     for (uint32_t r = 0; r < rows; r++) {
         store(p.sum(r), zero());
         *p.largest(r) = bits_float(0xFF800000);
     }
+    for (uint32_t block = begin / kKeyBlock; block <= (end - 1) / kKeyBlock; block++) attend_keys(p, uint64_t{block} * kKeyBlock);
 }
 
 inline void finish(const Pass& p) {
     for (uint32_t r = 0; r < p.row(p.token_end); r++) {
         float* to =
             p.a.out + (p.token_begin + r / p.heads) * p.a.out_stride + (size_t{p.kv_head} * p.heads + r % p.heads) * p.a.kv.head_dim;
-        const Vec scale = set1(1.0f / reduce_add(load(p.sum(r))));
-        by_16(p.a.kv.head_dim, [&](size_t i, uint32_t count) { store_n(to + i, mul(load(p.out(r) + i), scale), count); });
+        const Part total = total_row(p, r);
+        const Vec scale = set1(1.0f / reduce_add(load(total.sum)));
+        by_16(p.a.kv.head_dim, [&](size_t i, uint32_t count) { store_n(to + i, mul(load(total.out + i), scale), count); });
     }
 }
 
-inline void attention(const Attention& a, uint32_t kv_head, uint32_t token_begin, uint32_t token_end, void* scratch) {
+inline Pass pass_of(const Attention& a, uint32_t kv_head, uint32_t token, uint32_t token_end, void* scratch) {
     const uint32_t heads = a.heads / a.kv.heads;
     const AttentionLayout layout = attention_layout(heads, a.kv.head_dim);
-    for (uint32_t token = token_begin; token < token_end; token += layout.tokens) {
-        const Pass p{a,
-                     layout,
-                     static_cast<float*>(scratch),
-                     kv_head,
-                     heads,
-                     token,
-                     smaller(token + layout.tokens, token_end),
-                     set1(a.scale * kLog2E)};
-        const uint64_t first = uint64_t{a.first_position} + token, last = uint64_t{a.first_position} + p.token_end - 1;
-        const uint64_t oldest = a.window && first + 1 > a.window ? first + 1 - a.window : 0;
-        start(p);
-        for (uint64_t block = oldest / kKeyBlock; block <= last / kKeyBlock; block++) attend_keys(p, block * kKeyBlock);
+    token_end = smaller(token + layout.tokens, token_end);
+    return {a, layout, static_cast<float*>(scratch), kv_head, heads, token, token_end, set1(a.scale * kLog2E)};
+}
+inline Part span_row(const Pass& p, uint32_t r) { return {p.out(r), p.sum(r), p.largest(r)}; }
+
+inline void attention(const Attention& a, uint32_t kv_head, uint32_t token_begin, uint32_t token_end, void* scratch) {
+    for (uint32_t token = token_begin; token < token_end;) {
+        const Pass p = pass_of(a, kv_head, token, token_end, scratch);
+        const uint32_t oldest = oldest_key(a.first_position + token, a.window), end = a.first_position + p.token_end;
+        for (uint32_t span = oldest / kKeySpan; span <= (end - 1) / kKeySpan; span++) {
+            attend_span(p, larger(oldest, span * kKeySpan), smaller(end, (span + 1) * kKeySpan));
+            for (uint32_t r = 0; r < p.row(p.token_end); r++) join_row(p, r, span, span_row(p, r));
+        }
         finish(p);
+        token = p.token_end;
     }
+}
+
+inline void attention_span(const Attention& a, uint32_t kv_head, uint32_t token, uint32_t span, void* scratch, float* part) {
+    const Pass p = pass_of(a, kv_head, token, token + 1, scratch);
+    const uint32_t end = a.first_position + token + 1;
+    attend_span(p, larger(oldest_key(end - 1, a.window), span * kKeySpan), smaller(end, (span + 1) * kKeySpan));
+    for (uint32_t r = 0; r < p.heads; r++) copy(p, span_row(p, r), part_row(part, p.layout, r));
+}
+
+inline void attention_join(const Attention& a, uint32_t kv_head, uint32_t token, const float* parts, void* scratch) {
+    const Pass p = pass_of(a, kv_head, token, token + 1, scratch);
+    const uint32_t position = a.first_position + token, first = oldest_key(position, a.window) / kKeySpan;
+    float* part = const_cast<float*>(parts);  // only read
+    for (uint32_t span = first; span <= position / kKeySpan; span++, part += p.heads * (p.layout.padded_dim + kPartExtra))
+        for (uint32_t r = 0; r < p.heads; r++) join_row(p, r, span, part_row(part, p.layout, r));
+    finish(p);
 }
 
 }  // namespace

@@ -80,6 +80,15 @@ PITH_KERNEL_INLINE inline void add_scaled(const Job& job, uint32_t tile, uint32_
     });
 }
 
+// A code as float: as the tier has it, or in two steps.
+template <int kShift, class T = Tune>
+PITH_KERNEL_INLINE inline Vec code_float(Ints codes) {
+    if constexpr (requires { T::template code_float<kShift>(codes); })
+        return T::template code_float<kShift>(codes);
+    else
+        return to_float(nibble<kShift>(codes));
+}
+
 // Float activations: scale * sum of (q - z) * x, a group at a time.
 struct Q4Exact {
     template <int kTiles, int kTokens>
@@ -111,7 +120,7 @@ private:
     PITH_KERNEL_INLINE static void octet(const Ints (&codes)[kTiles], const Vec (&zeros)[kTiles], const float* const (&x)[kTokens],
                                          uint32_t column, Vec (&part)[kTiles][kTokens]) {
         unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
-            const Vec weight = sub(to_float(nibble<8 * (kColumn & 3) + (kColumn & 4)>(codes[i])), zeros[i]);
+            const Vec weight = sub(code_float<8 * (kColumn & 3) + (kColumn & 4)>(codes[i]), zeros[i]);
             unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { part[i][t] = fma(weight, set1(x[t][column + kColumn]), part[i][t]); });
         });
         if constexpr (kColumn < 7) octet<kColumn + 1>(codes, zeros, x, column, part);
@@ -330,11 +339,16 @@ template <class Kernel, class Shape>
 inline void cut(const Job& job, uint32_t token, uint32_t token_end, uint32_t tile, uint32_t tile_end) {
     if (token >= token_end || tile >= tile_end) return;
     switch (token_end - token) {
-        case 1: return stream<Kernel, Shape::kSingle, 1>(job, token, tile, tile_end);
-        case 2: return stream<Kernel, Shape::kFew, 2>(job, token, tile, tile_end);
-        case 3: return stream<Kernel, Shape::kFew, 3>(job, token, tile, tile_end);
-        case 4: return stream<Kernel, Shape::kFew, 4>(job, token, tile, tile_end);
-        default: return over_tiles<Kernel, Shape::kTiles, Shape::kTokens>(job, token, token_end, tile, tile_end);
+        case 1:
+            return stream<Kernel, Shape::kSingle, 1>(job, token, tile, tile_end);
+        case 2:
+            return stream<Kernel, Shape::kFew, 2>(job, token, tile, tile_end);
+        case 3:
+            return stream<Kernel, Shape::kFew, 3>(job, token, tile, tile_end);
+        case 4:
+            return stream<Kernel, Shape::kFew, 4>(job, token, tile, tile_end);
+        default:
+            return over_tiles<Kernel, Shape::kTiles, Shape::kTokens>(job, token, token_end, tile, tile_end);
     }
 }
 

@@ -6,4 +6,5 @@
 #include "kernels/tables.h"
 
 #define PITH_KERNELS_TABLE(tier, name) \
-    { tier, name, wide_lanes<Tune>(), matmul, quantise, rms_norm, silu_mul, add_to, rope, tile_row, to_float, kv_store, attention }
+    { tier, name, wide_lanes<Tune>(), matmul, quantise, rms_norm, silu_mul, add_to, rope, tile_row, to_float, kv_store, attention, attention_span, \
+      attention_join }
