@@ -6,12 +6,13 @@
 namespace pith::cuda {
 namespace {
 
-constexpr uint32_t kStages = 3;
+constexpr uint32_t kStages = 3, kWarps = kMatmulThreads / 32;
+static_assert(kWarps * 2 == kMatmulTiles && kMatmulTiles * kTileRows == kResultRows);
 
 // The tokens' chunks. Pieces of 16 bytes lie at their number xor the token's, so that ldmatrix meets no bank twice.
-template <uint32_t kWarps, uint32_t kTokens>
+template <uint32_t kTokens>
 struct Inputs {
-    static constexpr uint32_t kThreads = kWarps * 32, kStageBytes = kTokens * kChunkCols * 2;
+    static constexpr uint32_t kThreads = kMatmulThreads, kStageBytes = kTokens * kChunkCols * 2;
     uint32_t base, first;  // first: token
     uint32_t lane;         // what this lane reads of 16 tokens' first 16 columns
 
@@ -35,92 +36,86 @@ struct Inputs {
     }
 };
 
-// The groups of a chunk's halves, chunk after chunk.
-struct Groups {
-    uint32_t group = 0, left, halves, last;
-    __device__ __forceinline__ explicit Groups(const Matrix& m) : left(m.group / 32), halves(m.group / 32), last(m.groups - 1) {}
-    __device__ __forceinline__ uint32_t next() {
-        const uint32_t now = group;
-        if (--left == 0) left = halves, group = min(group + 1, last);
-        return now;
-    }
-};
+// Two row tiles' weights, one step after the other. A tile past the end repeats the last, and is not stored.
+__device__ __forceinline__ uint64_t tile_at(const Matrix& m, uint32_t tile) { return min(tile, m.tiles - 1); }
 
-// Two row tiles' weights, one step after the other.
-template <WeightType type>
-class Weights;
-
-template <>
-class Weights<WeightType::Q4> {
+// Of chunks of kParts parts with a scale of their own. Two chunks have registers of their own, so that none is moved while it is under way.
+template <uint32_t kParts>
+class CodedWeights {
 public:
-    // A tile past the end repeats the last, and is not stored.
-    __device__ __forceinline__ Weights(const Matrix& matrix, uint32_t first_tile) : m(matrix), groups(matrix) {
+    __device__ __forceinline__ CodedWeights(const Matrix& matrix, uint32_t first_tile)
+        : m(matrix), group_parts(m.groups == 1 ? m.chunks * kParts : m.group / (kChunkCols / kParts)), left(group_parts) {
         const uint32_t lane = lane_id(), g = lane / 4;
 #pragma unroll
         for (uint32_t i = 0; i < 2; i++) {
-            const uint64_t tile = min(first_tile + i, m.tiles - 1);
+            const uint64_t tile = tile_at(m, first_tile + i);
             codes[i] = reinterpret_cast<const uint4*>(m.data + tile * m.chunks * kQ4ChunkBytes) + lane;
             scales[i] = m.scales + tile * m.groups * 8 + g;
-            zeros[i] = m.zeros + tile * ((m.groups + 3) / 4) * 8 + g;
+            zeros[i] = reinterpret_cast<const uint8_t*>(m.zeros + tile * ((m.groups + 3) / 4) * 8 + g);
         }
-        load();
+        load(held[0]);
+        load(held[1]);
     }
-    // Step j of the chunk; that the chunk before has ended follows from j.
+    // Step j of a chunk of number % 2 kWhich.
+    template <uint32_t kWhich>
     __device__ __forceinline__ void take(uint32_t j, uint32_t (&a)[2][4]) {
-        if (j == 0) {
-#pragma unroll
-            for (uint32_t i = 0; i < 2; i++) now[i] = next[i];
-            load();
-        }
+        const uint32_t offset = m.zeros ? m.zero_offset : 0;
 #pragma unroll
         for (uint32_t i = 0; i < 2; i++) {
-            const Chunk& c = now[i];
-            const uint32_t word = j == 0 ? c.codes.x : j == 1 ? c.codes.y : j == 2 ? c.codes.z : c.codes.w;
-            scaled_fragment(m, word, c.scale[j / 2], c.zero[j / 2], a[i]);
+            const Chunk& c = held[kWhich];
+            const uint32_t word = j == 0 ? c.codes[i].x : j == 1 ? c.codes[i].y : j == 2 ? c.codes[i].z : c.codes[i].w;
+            const uint32_t scale = c.scale[i][j * kParts / 4], zero = c.zero[i][j * kParts / 4];
+            if (j * kParts % 4 == 0) low[i] = zero_low((zero & 15) + offset), high[i] = zero_high((zero >> 4) + offset);
+            decode_q4(word, low[i], high[i], a[i]);
+            const uint32_t sg = __byte_perm(scale, 0, 0x1010), sh = __byte_perm(scale, 0, 0x3232);
+#pragma unroll
+            for (uint32_t e = 0; e < 4; e++) a[i][e] = half2_mul(a[i][e], e % 2 ? sh : sg);
         }
+        if (j == 3) load(held[kWhich]);
     }
 
 private:
     struct Chunk {
-        uint4 codes;
-        uint32_t scale[2], zero[2];  // of its halves
+        uint4 codes[2];
+        uint32_t scale[2][kParts], zero[2][kParts];
     };
     const Matrix& m;
-    Groups groups;
+    const uint32_t group_parts;
+    uint32_t left, group = 0, loaded = 0;
     const uint4* codes[2];
-    const uint32_t *scales[2], *zeros[2];
-    Chunk now[2], next[2];
-    uint32_t loaded = 0;
+    const uint32_t* scales[2];
+    const uint8_t* zeros[2];
+    Chunk held[2] = {};
+    uint32_t low[2], high[2];
 
-    __device__ __forceinline__ void load() {
+    __device__ __forceinline__ void load(Chunk& to) {
         if (loaded++ >= m.chunks) return;
-        const uint32_t group[2] = {groups.next(), groups.next()};
 #pragma unroll
-        for (uint32_t i = 0; i < 2; i++) {
-            next[i].codes = __ldg(codes[i]);
-            codes[i] += kQ4ChunkBytes / 16;
+        for (uint32_t i = 0; i < 2; i++) to.codes[i] = __ldg(codes[i]), codes[i] += kQ4ChunkBytes / 16;
 #pragma unroll
-            for (uint32_t h = 0; h < 2; h++) {
-                next[i].scale[h] = __ldg(scales[i] + group[h] * 8);
-                if (m.zeros) next[i].zero[h] = __ldg(zeros[i] + group[h] / 4 * 8) >> group[h] % 4 * 8;
+        for (uint32_t h = 0; h < kParts; h++) {
+#pragma unroll
+            for (uint32_t i = 0; i < 2; i++) {
+                to.scale[i][h] = __ldg(scales[i] + group * 8);
+                to.zero[i][h] = m.zeros ? __ldg(zeros[i] + group / 4 * 32 + group % 4) : 0x88;
             }
+            if (--left == 0) left = group_parts, group = min(group + 1, m.groups - 1);
         }
     }
 };
 
-template <>
-class Weights<WeightType::F16> {
+class HalfWeights {
 public:
-    __device__ __forceinline__ Weights(const Matrix& m, uint32_t first_tile) : left(m.chunks) {
+    __device__ __forceinline__ HalfWeights(const Matrix& m, uint32_t first_tile) : left(m.chunks) {
 #pragma unroll
         for (uint32_t i = 0; i < 2; i++) {
-            data[i] =
-                reinterpret_cast<const uint4*>(m.data + uint64_t{min(first_tile + i, m.tiles - 1)} * m.chunks * kF16ChunkBytes) + lane_id();
+            data[i] = reinterpret_cast<const uint4*>(m.data + tile_at(m, first_tile + i) * m.chunks * kF16ChunkBytes) + lane_id();
 #pragma unroll
             for (uint32_t j = 0; j < 4; j++) steps[i][j] = __ldg(data[i] + j * 32);
         }
     }
     // The same step of the next chunk takes its place.
+    template <uint32_t>
     __device__ __forceinline__ void take(uint32_t j, uint32_t (&a)[2][4]) {
         if (j == 0 && left) left--;
 #pragma unroll
@@ -138,16 +133,38 @@ private:
     uint32_t left;  // chunks after this one
 };
 
-template <WeightType type, uint32_t kWarps, uint32_t kTokens>
+// Through shared memory, half the tokens at a time.
+template <uint32_t kTokens>
+__device__ __forceinline__ void store(const MatmulParams& p, float* results, uint32_t first_tile, uint32_t first,
+                                      const float (&sums)[2][kTokens / 8][4]) {
+    constexpr uint32_t kHalf = kTokens / 2;
+    const uint32_t lane = lane_id();
+    float* mine = results + threadIdx.x / 32 * 2 * kTileRows + lane / 4 + lane % 4 * 2 * kResultPitch;
+#pragma unroll
+    for (uint32_t half = 0; half < 2; half++) {
+        __syncthreads();
+#pragma unroll
+        for (uint32_t n = 0; n < kHalf / 8; n++)
+#pragma unroll
+            for (uint32_t i = 0; i < 2; i++)
+#pragma unroll
+                for (uint32_t e = 0; e < 4; e++)
+                    mine[(n * 8 + e % 2) * kResultPitch + i * kTileRows + e / 2 * 8] = sums[i][half * (kHalf / 8) + n][e];
+        __syncthreads();
+        if (first + half * kHalf < p.tokens) store_results<kHalf, kWarps>(p, results, first_tile, first + half * kHalf, threadIdx.x);
+    }
+}
+
+template <class Weights, uint32_t kTokens>
 __device__ __forceinline__ void multiply(const MatmulParams& p) {
-    using Block = Inputs<kWarps, kTokens>;
+    using Block = Inputs<kTokens>;
     constexpr uint32_t kPairs = kTokens / 16;
-    static_assert(kPairs % 2 == 0);
+    static_assert(kPairs % 2 == 0 && kTokens / 2 * kResultPitch * 4 <= kStages * Block::kStageBytes);
     __shared__ __align__(128) uint8_t stages[kStages * Block::kStageBytes];
     const MatmulPlace place = matmul_place(blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
-    const uint32_t chunks = p.matrix.chunks, first = place.tokens * kTokens, tile = place.rows * kWarps * 2 + threadIdx.x / 32 * 2;
+    const uint32_t chunks = p.matrix.chunks, first = place.tokens * kTokens, tile = place.rows * kMatmulTiles;
     const Block inputs(shared_address(stages), first);
-    Weights<type> weights(p.matrix, tile);  // weights do not wait for the kernel before
+    Weights weights(p.matrix, tile + threadIdx.x / 32 * 2);  // weights do not wait for the kernel before
     griddep_wait();
     griddep_launch();
     inputs.fetch(p, 0, 0);
@@ -155,13 +172,13 @@ __device__ __forceinline__ void multiply(const MatmulParams& p) {
     if (chunks > 1) inputs.fetch(p, 1, 1);
     cp_async_commit();
     float sums[2][kTokens / 8][4] = {};
-    uint32_t a[2][2][4], b[2][4];
-    weights.take(0, a[0]);
+    uint32_t a[2][2][4], b[2][4], slot = 0;
+    weights.template take<0>(0, a[0]);
     cp_async_wait<1>();
     __syncthreads();
     inputs.read(0, 0, 0, b[0]);
-    uint32_t slot = 0;
-    for (uint32_t k = 0; k < chunks; k++) {
+    const auto chunk = [&](auto which, uint32_t k) {
+        constexpr uint32_t kThis = decltype(which)::value;
         const uint32_t after = slot + 1 == kStages ? 0 : slot + 1;
 #pragma unroll
         for (uint32_t j = 0; j < 4; j++) {
@@ -172,7 +189,10 @@ __device__ __forceinline__ void multiply(const MatmulParams& p) {
                 cp_async_commit();
             }
             // Past the end these repeat what is there, and are not used.
-            weights.take((j + 1) % 4, a[(j + 1) % 2]);
+            if (j < 3)
+                weights.template take<kThis>(j + 1, a[(j + 1) % 2]);
+            else
+                weights.template take<kThis ^ 1>(0, a[0]);
 #pragma unroll
             for (uint32_t n = 0; n < kPairs; n++) {
                 if (n + 1 < kPairs)
@@ -190,24 +210,30 @@ __device__ __forceinline__ void multiply(const MatmulParams& p) {
             }
         }
         slot = after;
+    };
+    for (uint32_t k = 0; k < chunks; k += 2) {
+        chunk(Index<0>{}, k);
+        if (k + 1 == chunks) break;
+        chunk(Index<1>{}, k + 1);
     }
     cp_async_wait<0>();
-#pragma unroll
-    for (uint32_t i = 0; i < 2; i++)
-        if (tile + i < p.matrix.tiles) store_tile(p, tile + i, first, sums[i]);
+    store<kTokens>(p, reinterpret_cast<float*>(stages), tile, first, sums);
     if (place.rows == 0) clear_padding(p, first, kTokens);
 }
 
 }  // namespace
 
-#define PITH_MATMUL(name, type, warps, tokens, blocks)                                                                            \
-    extern "C" __global__ void __launch_bounds__(warps * 32, blocks) pith_matmul_##name(const __grid_constant__ MatmulParams p) { \
-        multiply<WeightType::type, warps, tokens>(p);                                                                             \
+#define PITH_MATMUL(name, weights, tokens, blocks)                              \
+    extern "C" __global__ void __launch_bounds__(kMatmulThreads, blocks)        \
+        pith_matmul_##name##_##tokens(const __grid_constant__ MatmulParams p) { \
+        multiply<weights, tokens>(p);                                           \
     }
-PITH_MATMUL(q4_128, Q4, 4, 128, 2)
-PITH_MATMUL(q4_64, Q4, 4, 64, 3)
-PITH_MATMUL(f16_128, F16, 4, 128, 2)
-PITH_MATMUL(f16_64, F16, 4, 64, 3)
+PITH_MATMUL(q4, CodedWeights<1>, 128, 2)
+PITH_MATMUL(q4, CodedWeights<1>, 64, 3)
+PITH_MATMUL(q4_fine, CodedWeights<2>, 128, 2)
+PITH_MATMUL(q4_fine, CodedWeights<2>, 64, 3)
+PITH_MATMUL(f16, HalfWeights, 128, 2)
+PITH_MATMUL(f16, HalfWeights, 64, 2)
 #undef PITH_MATMUL
 
 }  // namespace pith::cuda

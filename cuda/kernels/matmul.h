@@ -22,9 +22,12 @@ struct MatmulParams {
     uint32_t* arrived;  // [row blocks], zero before and after
 };
 
-// Kernels pith_matmul_<q4|f16>_<tokens of a block>, of two row tiles a warp: large blocks read the least, small ones leave fewer processors
-// idle.
+// Kernels pith_matmul_<kind>_<tokens of a block>, of two row tiles a warp: large blocks read the least, small ones leave fewer processors
+// idle. The kind is kMatmulKinds[matmul_kind()]: q4_fine is for groups that may begin in the middle of a chunk.
 inline constexpr uint32_t kMatmulThreads = 128, kMatmulTiles = 8;  // of a block
+
+inline constexpr const char* kMatmulKinds[] = {"q4", "q4_fine", "f16"};
+inline uint32_t matmul_kind(const Matrix& m) { return m.type == WeightType::F16 ? 2 : m.groups > 1 && m.group % kChunkCols; }
 
 struct MatmulShape {
     uint32_t tokens;          // of a block: 128 or 64

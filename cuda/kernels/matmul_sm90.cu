@@ -6,8 +6,8 @@
 namespace pith::cuda {
 namespace {
 
-constexpr uint32_t kConsumers = 256, kConsumerWarps = kConsumers / 32, kBlockRows = kWideTiles * kTileRows;
-constexpr uint32_t kRowPitch = kBlockRows + 4;  // floats of a token's results in shared memory: no bank is met twice
+static_assert(kWideTiles * kTileRows == kResultRows);
+constexpr uint32_t kConsumers = 256, kConsumerWarps = kConsumers / 32;
 
 // ---- barriers and copies ----------------------------------------------------------------------------------------------------------------
 
@@ -109,12 +109,6 @@ __device__ __forceinline__ void wgmma(float (&d)[32][4], const uint32_t (&a)[4],
 
 // ---- weights ----------------------------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ uint32_t half2_mul(uint32_t a, uint32_t b) {
-    uint32_t r;
-    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
-    return r;
-}
-
 // A row tile's chunks, one after the other, each of kParts parts with a scale of its own.
 template <uint32_t kParts>
 class CodedWeights {
@@ -205,104 +199,13 @@ private:
     uint32_t chunks, loaded = 0;
 };
 
-// ---- results ----------------------------------------------------------------------------------------------------------------------------
-
-template <uint32_t kTokens>
-__device__ __forceinline__ void store_results(const MatmulParams& p, const float* results, uint32_t first_tile, uint32_t first_token) {
-    const Matrix& m = p.matrix;
-    const uint32_t thread = threadIdx.x - 128, lane = lane_id(), warp = thread / 32;
-    const uint32_t tokens = min(kTokens, p.tokens - first_token);
-    if (p.store == MatmulStore::GateUp) {
-        // Elements 2 lane, 2 lane + 1 of the block's 64.
-        const uint32_t tile = lane / 4, row = tile * kTileRows + lane % 4 * 2, e = (first_tile + tile) * 8 + lane % 4 * 2;
-        if (first_tile + tile >= m.tiles || e >= p.width) return;
-        const uint32_t at = first_tile * kTileRows + row;
-        float s[4] = {1, 1, 1, 1}, b[4] = {};
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            if (m.row_scale) s[i] = m.row_scale[at + i % 2 + i / 2 * 8];
-            if (m.bias) b[i] = m.bias[at + i % 2 + i / 2 * 8];
-        }
-        const bool both = e + 1 < p.width, wide = both && !p.inverse && p.y_stride % 2 == 0 && (reinterpret_cast<uint64_t>(p.y) & 3) == 0;
-        const uint32_t to0 = p.inverse ? p.inverse[e] : e, to1 = p.inverse && both ? p.inverse[e + 1] : e + 1;
-        half* y = static_cast<half*>(p.y) + static_cast<uint64_t>(first_token) * p.y_stride;
-#pragma unroll 4
-        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) {
-            const float2 gate = *reinterpret_cast<const float2*>(results + t * kRowPitch + row);
-            const float2 up = *reinterpret_cast<const float2*>(results + t * kRowPitch + row + 8);
-            const float g0 = gate.x * s[0] + b[0], g1 = gate.y * s[1] + b[1], u0 = up.x * s[2] + b[2], u1 = up.y * s[3] + b[3];
-            const float v0 = g0 / (1.0f + __expf(-g0)) * u0, v1 = g1 / (1.0f + __expf(-g1)) * u1;
-            half* to = y + t * p.y_stride;
-            if (wide) {
-                *reinterpret_cast<uint32_t*>(to + e) = to_half2_bits(v0, v1);
-            } else {
-                to[to0] = to_half(v0);
-                if (both) to[to1] = to_half(v1);
-            }
-        }
-        return;
-    }
-    // Rows 4 lane .. 4 lane + 3 of the block's 128.
-    const uint32_t row = first_tile * kTileRows + lane * 4;
-    if (row >= m.rows) return;
-    float4 s = make_float4(1, 1, 1, 1), b = make_float4(0, 0, 0, 0);
-    if (m.row_scale) s = *reinterpret_cast<const float4*>(m.row_scale + row);
-    if (m.bias) b = *reinterpret_cast<const float4*>(m.bias + row);
-    const uint32_t there = min(4u, m.rows - row);
-    const bool whole = there == 4 && p.y_stride % 4 == 0;
-    const auto value = [&](uint32_t t) {
-        const float4 v = *reinterpret_cast<const float4*>(results + t * kRowPitch + lane * 4);
-        return make_float4(v.x * s.x + b.x, v.y * s.y + b.y, v.z * s.z + b.z, v.w * s.w + b.w);
-    };
-    const uint64_t base = static_cast<uint64_t>(first_token) * p.y_stride + row;
-    if (p.store == MatmulStore::Half && whole && (reinterpret_cast<uint64_t>(p.y) & 7) == 0) {
-        half* y = static_cast<half*>(p.y) + base;
-#pragma unroll 4
-        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) {
-            const float4 v = value(t);
-            *reinterpret_cast<uint2*>(y + t * p.y_stride) = make_uint2(to_half2_bits(v.x, v.y), to_half2_bits(v.z, v.w));
-        }
-    } else if (p.store == MatmulStore::Add && whole && (reinterpret_cast<uint64_t>(p.y) & 15) == 0) {
-        float* y = static_cast<float*>(p.y) + base;
-        constexpr uint32_t kAhead = 8;  // loads under way
-        for (uint32_t t = warp; t < tokens; t += kConsumerWarps * kAhead) {
-            float4 old[kAhead];
-#pragma unroll
-            for (uint32_t i = 0; i < kAhead; i++) {
-                const uint32_t token = min(t + i * kConsumerWarps, tokens - 1);
-                old[i] = *reinterpret_cast<const float4*>(y + token * p.y_stride);
-            }
-#pragma unroll
-            for (uint32_t i = 0; i < kAhead; i++) {
-                const uint32_t token = t + i * kConsumerWarps;
-                if (token >= tokens) break;
-                const float4 v = value(token);
-                *reinterpret_cast<float4*>(y + token * p.y_stride) =
-                    make_float4(old[i].x + v.x, old[i].y + v.y, old[i].z + v.z, old[i].w + v.w);
-            }
-        }
-    } else if (p.store == MatmulStore::Float && whole && (reinterpret_cast<uint64_t>(p.y) & 15) == 0) {
-        float* y = static_cast<float*>(p.y) + base;
-#pragma unroll 4
-        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) *reinterpret_cast<float4*>(y + t * p.y_stride) = value(t);
-    } else {
-        for (uint32_t t = warp; t < tokens; t += kConsumerWarps) {
-            const float4 v = value(t);
-            put(p, first_token + t, row, v.x);
-            if (there > 1) put(p, first_token + t, row + 1, v.y);
-            if (there > 2) put(p, first_token + t, row + 2, v.z);
-            if (there > 3) put(p, first_token + t, row + 3, v.w);
-        }
-    }
-}
-
 // ---- the kernel -------------------------------------------------------------------------------------------------------------------------
 
 // The ring, then its barriers.
 template <uint32_t kTokens>
 struct Ring {
     static constexpr uint32_t kStages = wide_ring_stages(kTokens), kStageBytes = kTokens * kChunkCols * 2;
-    static_assert(kTokens * kRowPitch * 4 <= kWideRing);
+    static_assert(kTokens * kResultPitch * 4 <= kWideRing);
     uint32_t base;
     __device__ __forceinline__ uint32_t full(uint32_t stage) const { return base + kWideRing + stage * 8; }
     __device__ __forceinline__ uint32_t empty(uint32_t stage) const { return base + kWideRing + (kStages + stage) * 8; }
@@ -362,15 +265,15 @@ __device__ __forceinline__ void consume(const WideMatmulParams& p, const Ring<kT
     cluster_arrive();
     consumers_sync();
     const uint32_t g = lane / 4, t = lane % 4;
-    float* mine = results + warp * kTileRows + g + t * 2 * kRowPitch;
+    float* mine = results + warp * kTileRows + g + t * 2 * kResultPitch;
 #pragma unroll
     for (uint32_t n = 0; n < kTokens / 8; n++) {
 #pragma unroll
-        for (uint32_t i = 0; i < 4; i++) mine[(n * 8 + i % 2) * kRowPitch + i / 2 * 8] = d[n][i];
+        for (uint32_t i = 0; i < 4; i++) mine[(n * 8 + i % 2) * kResultPitch + i / 2 * 8] = d[n][i];
     }
     consumers_sync();
     griddep_wait();
-    store_results<kTokens>(p.base, results, first_tile, first_token);
+    store_results<kTokens, kConsumerWarps>(p.base, results, first_tile, first_token, threadIdx.x - 128);
     if (first_tile == 0 && p.base.store == MatmulStore::GateUp) {
         const uint64_t pad = p.base.y_stride - p.base.width;
         const uint32_t tokens = min(kTokens, p.base.tokens - first_token);

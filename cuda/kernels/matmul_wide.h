@@ -18,17 +18,14 @@ inline constexpr uint32_t wide_ring_stages(uint32_t tokens) { return kWideRing /
 struct WideMatmulParams {
     TensorMap x;                 // wide_matmul_map()
     MatmulParams base;           // not parts, arrived
-    uint32_t group_parts;        // parts of a scale's group: chunks, or with WideWeights::FineQ4 halves of them
+    uint32_t group_parts;        // parts of a scale's group: chunks, or halves of them where groups are fine
     uint32_t row_clusters;       // clusters that cover all rows
     uint32_t token_tiles, near;  // blocks of tokens; of them, those that are gone through before the next rows are
 };
 
-// Which of the kernels pith_matmul_wide_<q4|q4_fine|f16>_<tokens>: a group may begin in the middle of a chunk only in the second.
-enum class WideWeights : uint32_t { Q4, FineQ4, F16 };
-
+// Kernels pith_matmul_wide_<kind>_<tokens of a block>, as in matmul.h.
 struct WideMatmulShape {
     uint32_t tokens;  // of a block: 128, 192 or 256
-    WideWeights weights;
     uint32_t grid, threads, shared;
 };
 
@@ -47,10 +44,10 @@ inline bool wide_matmul_serves(const MatmulParams& p) { return p.x_stride % 8 ==
 inline WideMatmulShape wide_matmul_shape(WideMatmulParams& p, uint32_t multiprocessors, uint32_t tokens = 0) {
     constexpr uint32_t kNear = 24 << 20;  // bytes of tokens that stay in L2 beside the weights
     const Matrix& m = p.base.matrix;
-    const bool f16 = m.type == WeightType::F16, fine = !f16 && m.groups > 1 && m.group % kChunkCols;
-    p.group_parts = f16 ? 0 : m.groups == 1 ? m.chunks : m.group / (fine ? kChunkCols / 2 : kChunkCols);
+    const uint32_t part = matmul_kind(m) ? kChunkCols / 2 : kChunkCols;
+    p.group_parts = m.type == WeightType::F16 ? 0 : m.groups == 1 ? m.chunks : m.group / part;
     p.row_clusters = (m.tiles + kWideTiles * kWideCluster - 1) / (kWideTiles * kWideCluster);
-    WideMatmulShape s{0, f16 ? WideWeights::F16 : fine ? WideWeights::FineQ4 : WideWeights::Q4, 0, kWideMatmulThreads, kWideMatmulShared};
+    WideMatmulShape s{0, 0, kWideMatmulThreads, kWideMatmulShared};
     uint64_t best = ~uint64_t{0};
     for (const uint32_t n : {256u, 192u, 128u}) {
         const uint64_t clusters = uint64_t{(p.base.tokens + n - 1) / n} * p.row_clusters, room = multiprocessors / kWideCluster;

@@ -114,8 +114,9 @@ void launch_few(const MatmulParams& p, const FewShape& s, cudaStream_t stream) {
 }
 
 void launch_general(const MatmulParams& p, const MatmulShape& s, cudaStream_t stream) {
-    const bool large = s.tokens == 128;
-    const auto kernel = p.matrix.type == WeightType::Q4 ? (large ? pith_matmul_q4_128 : pith_matmul_q4_64) : (large ? pith_matmul_f16_128 : pith_matmul_f16_64);
+    static constexpr decltype(&pith_matmul_q4_64) kKernels[3][2] = {
+        {pith_matmul_q4_64, pith_matmul_q4_128}, {pith_matmul_q4_fine_64, pith_matmul_q4_fine_128}, {pith_matmul_f16_64, pith_matmul_f16_128}};
+    const auto kernel = kKernels[matmul_kind(p.matrix)][s.tokens / 128];
     kernel<<<dim3(s.grid_x, s.grid_y), kMatmulThreads, 0, stream>>>(p);
     MUST(cudaGetLastError());
 }

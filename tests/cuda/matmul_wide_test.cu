@@ -135,7 +135,7 @@ uint32_t launch(const MatmulParams& base, uint32_t tokens = 0) {
         {pith_matmul_wide_q4_128, pith_matmul_wide_q4_192, pith_matmul_wide_q4_256},
         {pith_matmul_wide_q4_fine_128, pith_matmul_wide_q4_fine_192, pith_matmul_wide_q4_fine_256},
         {pith_matmul_wide_f16_128, pith_matmul_wide_f16_192, pith_matmul_wide_f16_256}};
-    const auto run = kKernels[static_cast<uint32_t>(s.weights)][s.tokens / 64 - 2];
+    const auto run = kKernels[matmul_kind(base.matrix)][s.tokens / 64 - 2];
     CHECK(
         cudaFuncSetAttribute(reinterpret_cast<const void*>(run), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(s.shared)));
     cudaLaunchAttribute attribute{};
