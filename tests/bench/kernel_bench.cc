@@ -64,6 +64,35 @@ private:
     bench::Bandwidth reader_{size_t{128} << 20};
 };
 
+// What the int8 products can reach at best on this thread, in products a second: VNNI on registers alone. 0: this CPU has none.
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx512f,avx512vnni"))) double vnni_peak() {
+    if (!__builtin_cpu_supports("avx512vnni")) return 0;
+    constexpr int kTurns = 1 << 18;
+    __m512i sum[8] = {}, codes = _mm512_set1_epi32(0x01010101), x = _mm512_set1_epi32(0x02020202);
+    double best = 1e30;
+    for (int turn = 0; turn < 8; turn++) {
+        const double start = seconds();
+        for (int i = 0; i < kTurns; i++) {
+#    define PITH_DOT(n) asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum[n]) : "v"(codes), "v"(x))
+            PITH_DOT(0);
+            PITH_DOT(1);
+            PITH_DOT(2);
+            PITH_DOT(3);
+            PITH_DOT(4);
+            PITH_DOT(5);
+            PITH_DOT(6);
+            PITH_DOT(7);
+#    undef PITH_DOT
+        }
+        best = std::min(best, seconds() - start);
+    }
+    return 8.0 * 64 * kTurns / best;
+}
+#else
+double vnni_peak() { return 0; }
+#endif
+
 struct Rate {
     double seconds, share;  // of the fastest turn; its bytes a second over the memory's fastest pass in the same second
     double median;          // of the turns' shares, each over the faster pass just before and after
@@ -204,7 +233,8 @@ void bench_elementwise(const Table& table) {
 void run_all(const Table& table, const std::string& filter) {
     const auto wanted = [&](const char* name) { return filter.empty() || filter == name; };
     Memory memory;
-    printf("%s; one thread reads %.1f GB/s\n", table.name, memory.rate() * 1e-9);
+    printf("%s; one thread reads %.1f GB/s, and multiplies at most %.1f GMAC/s by VNNI\n", table.name, memory.rate() * 1e-9,
+           vnni_peak() * 1e-9);
     if (wanted("decode")) {
         for (const uint32_t tokens : {1u, 2u, 4u}) bench_matmul(table, Type::Q4, true, 65536, 2048, tokens, memory);
         bench_matmul(table, Type::Q4, true, 16384, 8192, 1, memory);
