@@ -1,10 +1,15 @@
 /* The pool of pthread.h. The caller of run() works too; helpers take what is still unclaimed when they come, and what none has claimed by
    the time the caller is through is revoked instead of waited for. Threads without work look around for a moment, then park: a region
    that follows another costs no system call, and an idle pool costs no CPU time. */
+#if defined(__linux__)
+#define _GNU_SOURCE /* sched_getaffinity */
+#else
 #define _POSIX_C_SOURCE 200809L
+#endif
 #include "pthread.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -37,7 +42,8 @@ struct thread_pool {
     _Alignas(64) pthread_mutex_t mutex; /* only for parking */
     pthread_cond_t work, done;
     uint32_t helpers;
-    int64_t spin; /* nanoseconds */
+    uint32_t useful; /* helpers awake at a time: one a core beside the caller's */
+    int64_t spin;    /* nanoseconds */
     pthread_t threads[kMostThreads];
 };
 
@@ -107,11 +113,12 @@ static void* helper(void* argument) {
     }
 }
 
-/* Tells helpers that something has changed; wakes up to `count` parked ones. */
-static void post(thread_pool* pool, uint32_t count) {
+/* Tells helpers that something has changed; wakes up to `count` parked ones, but has no more awake than `most`. */
+static void post(thread_pool* pool, uint32_t count, uint32_t most) {
     atomic_fetch_add(&pool->posts, 1);
-    const uint32_t parked = atomic_load(&pool->parked);
-    if (parked == 0) return;
+    const uint32_t parked = atomic_load(&pool->parked), awake = pool->helpers - parked;
+    if (parked == 0 || awake >= most) return;
+    if (count > most - awake) count = most - awake;
     pthread_mutex_lock(&pool->mutex); /* whoever is about to park has parked by now */
     pthread_mutex_unlock(&pool->mutex);
     if (count >= parked) {
@@ -157,11 +164,21 @@ static void run(void* user, pith_task_fn fn, void* task, uint32_t count) {
     s->fn = fn;
     s->task = task;
     atomic_store_explicit(&s->state, TAKEN | (uint64_t)count << 32 | ONE_NEXT, memory_order_release);
-    post(pool, count - 1);
+    post(pool, count - 1, pool->useful);
     fn(task, 0);
     const uint64_t state = atomic_fetch_or_explicit(&s->state, ALL_NEXT, memory_order_acq_rel); /* revokes what nobody has claimed */
     if (ACTIVE(state) != 0) wait_for_calls(pool, s);
     atomic_store_explicit(&s->state, 0, memory_order_release);
+}
+
+/* Cores that this process may use. */
+static uint32_t count_cores(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return (uint32_t)CPU_COUNT(&set);
+#endif
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores > 0 ? (uint32_t)cores : 1;
 }
 
 static int start_helper(thread_pool* pool) {
@@ -189,8 +206,10 @@ thread_pool* thread_pool_create(uint32_t threads) {
     pthread_cond_init(&pool->done, NULL);
     pool->helpers = 0;
     if (threads > kMostThreads) threads = kMostThreads;
-    /* With fewer cores than threads, whoever looks around keeps another from working. */
-    pool->spin = (long)threads <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpinNanoseconds : 0;
+    /* More threads than cores are of no use at once; on one core, whoever looks around keeps another from working. */
+    const uint32_t cores = count_cores();
+    pool->useful = cores > 1 ? cores - 1 : 1;
+    pool->spin = cores > 1 ? kSpinNanoseconds : 0;
     sigset_t all, before; /* the host's signals are for the host's threads */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -203,7 +222,7 @@ thread_pool* thread_pool_create(uint32_t threads) {
 void thread_pool_destroy(thread_pool* pool) {
     if (!pool) return;
     atomic_store(&pool->stop, 1);
-    post(pool, pool->helpers);
+    post(pool, pool->helpers, pool->helpers);
     for (uint32_t i = 0; i < pool->helpers; i++) pthread_join(pool->threads[i], NULL);
     pthread_cond_destroy(&pool->done);
     pthread_cond_destroy(&pool->work);

@@ -2,16 +2,79 @@
    two cores. Elsewhere every core was then busy for the sake of one token. Here the account of what was used must be the operating system's
    own, and a token may not cost much more CPU time than it does on one thread. The best of a few tries counts: other programs share the
    caches. founding_test [BATCHES] */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #include <pith/pith.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 
-#include "runners/pthread.h"
-
 enum { ROWS = 32, VOCAB = 152064, HELPERS = 16, TRIES = 6 };
+
+/* The pool of the story: helpers sleep, and as many as are asked for are woken, whether there are cores for them or not. */
+typedef struct crowd {
+    pthread_mutex_t mutex;
+    pthread_cond_t work, done;
+    pthread_t threads[HELPERS];
+    pith_task_fn fn;
+    void* task;
+    uint32_t next, end, busy;
+    int stop;
+} crowd;
+
+static void* crowd_helper(void* argument) {
+    crowd* c = argument;
+    pthread_mutex_lock(&c->mutex);
+    for (;;) {
+        uint32_t index;
+        while (!c->stop && c->next == c->end) pthread_cond_wait(&c->work, &c->mutex);
+        if (c->stop) break;
+        index = c->next++;
+        c->busy++;
+        pthread_mutex_unlock(&c->mutex);
+        c->fn(c->task, index);
+        pthread_mutex_lock(&c->mutex);
+        if (--c->busy == 0 && c->next == c->end) pthread_cond_signal(&c->done);
+    }
+    pthread_mutex_unlock(&c->mutex);
+    return NULL;
+}
+
+static void crowd_run(void* user, pith_task_fn fn, void* task, uint32_t count) {
+    crowd* c = user;
+    uint32_t i;
+    pthread_mutex_lock(&c->mutex);
+    c->fn = fn;
+    c->task = task;
+    c->next = 1;
+    c->end = count;
+    for (i = 1; i < count; i++) pthread_cond_signal(&c->work);
+    pthread_mutex_unlock(&c->mutex);
+    fn(task, 0);
+    pthread_mutex_lock(&c->mutex);
+    while (c->busy || c->next != c->end) pthread_cond_wait(&c->done, &c->mutex);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+static int crowd_start(crowd* c) {
+    int i;
+    pthread_mutex_init(&c->mutex, NULL);
+    pthread_cond_init(&c->work, NULL);
+    pthread_cond_init(&c->done, NULL);
+    for (i = 0; i < HELPERS; i++)
+        if (pthread_create(&c->threads[i], NULL, crowd_helper, c)) return 0;
+    return 1;
+}
+
+static void crowd_stop(crowd* c) {
+    int i;
+    pthread_mutex_lock(&c->mutex);
+    c->stop = 1;
+    pthread_cond_broadcast(&c->work);
+    pthread_mutex_unlock(&c->mutex);
+    for (i = 0; i < HELPERS; i++) pthread_join(c->threads[i], NULL);
+}
 
 static pith_error error;
 static void need(pith_status status) {
@@ -67,8 +130,9 @@ static void one_thread(void* user, pith_task_fn fn, void* task, uint32_t count) 
 
 int main(int argc, char** argv) {
     const int batches = argc > 1 ? atoi(argv[1]) : 150;
-    thread_pool* pool = thread_pool_create(HELPERS + 1); /* the calling thread works, too */
-    const pith_runner many = thread_pool_runner(pool), one = {sizeof one, NULL, one_thread, 1, 0};
+    static crowd pool;
+    const pith_runner many = {sizeof many, &pool, crowd_run, HELPERS + 1, 0}; /* the calling thread works, too */
+    const pith_runner one = {sizeof one, NULL, one_thread, 1, 0};
     pith_sampler_step steps[5] = {{0}};
     pith_sampler_options options = {0};
     pith_env* env;
@@ -79,7 +143,7 @@ int main(int argc, char** argv) {
     uint64_t state = 1;
     size_t i;
     int try;
-    if (!pool || !all || batches < 1) return 1;
+    if (!all || batches < 1 || !crowd_start(&pool)) return 1;
     for (i = 0; i < (size_t)ROWS * VOCAB; i++) { /* about a normal distribution, as logits are */
         float sum = 0;
         int k;
@@ -124,7 +188,7 @@ int main(int argc, char** argv) {
     printf("a token costs %.2f times what it costs on one thread (at most 1.3); the account is %.1f %% off (at most 5)\n", ratio, agreement * 100);
     for (i = 0; i < ROWS; i++) pith_sampler_destroy(samplers[i]);
     pith_env_destroy(env);
-    thread_pool_destroy(pool);
+    crowd_stop(&pool);
     free(all);
     return agreement > 0.05 || ratio > 1.3;
 }
