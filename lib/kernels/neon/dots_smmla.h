@@ -5,18 +5,17 @@
 namespace pith::kernels {
 namespace {
 
-// An octet of tokens 2p and 2p + 1.
+// An octet of tokens 2p and 2p + 1; the last of an odd number stands for its neighbour.
 template <int kTokens>
 PITH_KERNEL_INLINE inline int8x16_t pair_at(const int8_t* const (&q)[kTokens], int p, uint32_t o) {
-    return vcombine_s8(vld1_s8(octet_at(q, 2 * p, o)), vld1_s8(octet_at(q, 2 * p + 1, o)));
+    return vcombine_s8(vld1_s8(octet_at(q, 2 * p, o)), vld1_s8(octet_at(q, 2 * p + 1 < kTokens ? 2 * p + 1 : 2 * p, o)));
 }
 PITH_KERNEL_INLINE inline int8x16_t pair_at(const int8_t* q, int p, uint32_t o) { return vld1q_s8(octet_at(q, 2 * p, o)); }
 
 // Rows [8 kHalf, 8 kHalf + 8) of a tile. A lane of a sum is (row 2i, token 2p), (2i, 2p + 1), (2i + 1, 2p), (2i + 1, 2p + 1).
 template <int kHalf, int kTokens, class Activation>
 PITH_KERNEL_INLINE inline void dots_half(Ints (&dot)[kTokens], const uint8_t* codes, const Activation& q, uint32_t octets) {
-    static_assert(kTokens % 2 == 0, "tokens go in pairs");
-    constexpr int kPairs = kTokens / 2;
+    constexpr int kPairs = (kTokens + 1) / 2;
     int32x4_t sum[kPairs][4];
     unroll<kPairs>([&](int p) PITH_KERNEL_INLINE { unroll<4>([&](int i) PITH_KERNEL_INLINE { sum[p][i] = vdupq_n_s32(0); }); });
     for (uint32_t o = 0; o < octets; o++) {
@@ -35,8 +34,9 @@ PITH_KERNEL_INLINE inline void dots_half(Ints (&dot)[kTokens], const uint8_t* co
     unroll<kPairs>([&](int p) PITH_KERNEL_INLINE {
         unroll<2>([&](int r) PITH_KERNEL_INLINE {
             int32x4_t& even = dot[2 * p].v[kHalf * 2 + r];
-            int32x4_t& odd = dot[2 * p + 1].v[kHalf * 2 + r];
             even = vaddq_s32(even, vuzp1q_s32(sum[p][2 * r], sum[p][2 * r + 1]));
+            if (2 * p + 1 == kTokens) return;
+            int32x4_t& odd = dot[2 * p + 1].v[kHalf * 2 + r];
             odd = vaddq_s32(odd, vuzp2q_s32(sum[p][2 * r], sum[p][2 * r + 1]));
         });
     });
