@@ -33,7 +33,10 @@ run() {
     echo $verdict >> "$work/verdicts"
 }
 row() { if echo "$2" | grep -q "$only"; then run "$@"; fi; }
-beside() { if echo "$2" | grep -q "$only"; then run "$@" > "$work/row$count" & fi; count=$((count + 1)); }  # with those around it
+beside() { # with those around it
+    count=$((count + 1))
+    if echo "$2" | grep -q "$only"; then (run "$@" > "$work/row$count" && cat "$work/row$count") & fi
+}
 
 # A build's kernels, and each test of whole models as a row.
 kernels() {
@@ -72,7 +75,6 @@ for tool in memcheck racecheck; do
     sanitize "$tool" "norms, rope, embedding" "$build/tests/cuda/elementwise_test"
 done
 wait
-for i in $(seq 0 $((count - 1))); do [ -e "$work/row$i" ] && cat "$work/row$i"; done
 
 echo "$(grep -c passed "$work/verdicts") passed, $(grep -c 'FAILED\|TIMEOUT' "$work/verdicts") failed, $(grep -c skipped "$work/verdicts") skipped," \
     "$(($(date +%s) - begun)) s"
