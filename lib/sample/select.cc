@@ -5,30 +5,34 @@ namespace pith {
 namespace {
 
 constexpr size_t kBuckets = 512;
-constexpr size_t kFew = 64;
+constexpr size_t kFew = 512;
 
-// The candidates whose logits lie in [low, high], by their distance to the highest.
+// What the candidates whose logits lie in [from, to] weigh, by their distance to the highest.
 struct Histogram {
     double mass[kBuckets] = {};
-    float low[kBuckets], high[kBuckets];
-    size_t count[kBuckets] = {};
+    uint32_t count[kBuckets] = {};
+    float from, to, scale;
 
-    void fill(const Candidate* list, size_t size, float from, float to, Weigher weigher) {
-        const float scale = static_cast<float>(kBuckets) / (to - from);
+    Histogram(float low, float high) : from(low), to(high), scale(static_cast<float>(kBuckets) / (high - low)) {}
+    bool holds(float logit) const { return (logit >= from) & (logit <= to); }
+    size_t place(float logit) const { return std::min(static_cast<size_t>(static_cast<int32_t>((to - logit) * scale)), kBuckets - 1); }
+    void fill(const Candidate* list, size_t size, Weigher weigher) {
         for (size_t i = 0; i < size; i += 4) {
             float logits[4], weights[4];
-            for (size_t j = 0; j < 4; j++) logits[j] = i + j < size ? list[i + j].logit : -std::numeric_limits<float>::infinity();
+            uint32_t inside = 0;
+            for (size_t j = 0; j < 4; j++) {
+                logits[j] = i + j < size ? list[i + j].logit : -std::numeric_limits<float>::infinity();
+                inside |= static_cast<uint32_t>(holds(logits[j])) << j;
+            }
+            if (!inside) continue;
             weigh(weigher, Four::load(logits)).store(weights);
-            for (size_t j = 0; j < 4; j++)
-                if (logits[j] >= from && logits[j] <= to)
-                    add(std::min(static_cast<size_t>((to - logits[j]) * scale), kBuckets - 1), logits[j], weights[j]);
+            for (size_t j = 0; j < 4; j++) {
+                if (!(inside >> j & 1)) continue;
+                const size_t at = place(logits[j]);
+                mass[at] += static_cast<double>(weights[j]);
+                count[at]++;
+            }
         }
-    }
-    void add(size_t at, float logit, float weight) {
-        low[at] = count[at] ? std::min(low[at], logit) : logit;
-        high[at] = count[at] ? std::max(high[at], logit) : logit;
-        mass[at] += static_cast<double>(weight);
-        count[at]++;
     }
 };
 
@@ -65,19 +69,28 @@ bool keep_mass_in_order(Candidate* list, size_t* size, double target, Weigher we
     for (size_t count = *size; count > kFew && low < high;) {
         const float range = high - low;
         if (!(range > 1e-30f && range < 1e30f)) return false;
-        Histogram histogram;
-        histogram.fill(list, *size, low, high, weigher);
+        Histogram histogram(low, high);
+        histogram.fill(list, *size, weigher);
         size_t at = 0;
         while (at + 1 < kBuckets && before + histogram.mass[at] < target) before += histogram.mass[at++];
         while (at > 0 && histogram.count[at] == 0) before -= histogram.mass[--at];  // what rounding leaves over
-        low = histogram.low[at];
-        high = histogram.high[at];
+        float least = high, most = low;                                             // of that bucket
+        for (size_t i = 0; i < *size; i++) {
+            const float logit = list[i].logit;
+            if (!histogram.holds(logit) || histogram.place(logit) != at) continue;
+            least = std::min(least, logit);
+            most = std::max(most, logit);
+        }
+        low = least;
+        high = most;
         count = histogram.count[at];  // less than it was: the ends are in different buckets
     }
     const Candidate last = last_of(list, *size, low, high, before, target, weigher);
     size_t kept = 0;
-    for (size_t i = 0; i < *size; i++)
-        if (!ranks_before(last, list[i])) list[kept++] = list[i];
+    for (size_t i = 0; i < *size; i++) {
+        list[kept] = list[i];
+        kept += !ranks_before(last, list[i]);
+    }
     *size = kept;
     return true;
 }
