@@ -75,7 +75,9 @@ void Meter::settle() {
             // It began no sooner than it was submitted, nor before what came before it had ended.
             const uint64_t at = span.since > last_end_ ? span.since : last_end_;
             last_end_ = at + ns;
-            const Event event = span.work == Work::ToDevice ? Event::GpuToDevice : span.work == Work::ToHost ? Event::GpuToHost : Event::GpuCompute;
+            const Event event = span.work == Work::ToDevice ? Event::GpuToDevice
+                                : span.work == Work::ToHost ? Event::GpuToHost
+                                                            : Event::GpuCompute;
             const uint32_t engine = static_cast<uint32_t>(event) - static_cast<uint32_t>(Event::GpuCompute);
             trace->add({at, last_end_, span.value, event, kGpuTrack + engine, account_->number});
         }

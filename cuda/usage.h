@@ -42,7 +42,7 @@ private:
     Span spans_[kSpans] = {};  // a ring: those on their way are [first_, first_ + count_)
     uint32_t first_ = 0, count_ = 0;
     uint64_t seen_[kWorks] = {}, owed_[kWorks] = {}, typical_[kWorks] = {};
-    uint64_t last_end_ = 0;    // of what was traced
+    uint64_t last_end_ = 0;  // of what was traced
 };
 
 // What is enqueued while one of these lives.

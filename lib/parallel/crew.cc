@@ -117,11 +117,9 @@ void Crew::count(Ticket& ticket, uint64_t bytes) {
 }
 
 void Crew::dispatch(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context) {
-    uint64_t wanted = bytes / kBytesPerSlot;
-    if (wanted > chunks) wanted = chunks;
-    if (wanted > width()) wanted = width();
+    const uint32_t wanted = slots_for(bytes, chunks, width());
     if (wanted < 2) return run_inline(chunks, bytes, body, context);
-    const uint32_t count = static_cast<uint32_t>(wanted < useful_.most() ? wanted : useful_.most());
+    const uint32_t count = wanted < useful_.most() ? wanted : useful_.most();
     Ticket& ticket = tickets_[turn_++ % kTickets];
     open(ticket, chunks, bytes, count);
     ticket.body = body;

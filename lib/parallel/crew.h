@@ -59,8 +59,7 @@ struct CrewUsage {
 
 class Crew {
 public:
-    // The most slots worth asking for, by the bytes a region touches: below one of these per slot a helper costs more than it saves.
-    static constexpr uint64_t kBytesPerSlot = 128 * 1024;
+    static constexpr uint64_t kBytesPerSlot = pith::kBytesPerSlot;
 
     // account: what is used is added there; NULL: it is not counted.
     explicit Crew(const pith_runner& runner, Account* account = nullptr) : runner_(runner), account_(account) {}

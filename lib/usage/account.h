@@ -1,4 +1,5 @@
-// What was used, as counters: calls add to them when they return, to their session's and to the env's, and anyone may read them at any time.
+// What was used, as counters: calls add to them when they return, to their session's and to the env's, and anyone may read them at any
+// time.
 #pragma once
 #include <atomic>
 
@@ -9,21 +10,45 @@ namespace pith {
 
 // What is counted. Times in nanoseconds, memory in bytes.
 enum class Used : uint32_t {
-    Wall, CpuCaller, CpuLent, Waited,
-    RegionsInline, RegionsLent, HelpersAsked, HelpersCame, HelpersWorked,
-    TokensPrefilled, TokensDecoded, TokensDrawn,
-    Load, Prefill, Decode, Sample,
-    GpuCompute, GpuToDevice, GpuToHost, BytesToDevice, BytesToHost, GpuSubmissions,
+    Wall,
+    CpuCaller,
+    CpuLent,
+    Waited,
+    RegionsInline,
+    RegionsLent,
+    HelpersAsked,
+    HelpersCame,
+    HelpersWorked,
+    TokensPrefilled,
+    TokensDecoded,
+    TokensDrawn,
+    Load,
+    Prefill,
+    Decode,
+    Sample,
+    GpuCompute,
+    GpuToDevice,
+    GpuToHost,
+    BytesToDevice,
+    BytesToHost,
+    GpuSubmissions,
     // Held now: these go down, too.
-    HostWeights, HostKv, HostScratch, HostStaging, DeviceWeights, DeviceKv, DeviceScratch, DeviceStaging,
+    HostWeights,
+    HostKv,
+    HostScratch,
+    HostStaging,
+    DeviceWeights,
+    DeviceKv,
+    DeviceScratch,
+    DeviceStaging,
     Count
 };
 
 struct Account {
-    Account* parent = nullptr;  // the env's
-    uint32_t number = 0;        // of the session, in traces; 0: the env
-    std::atomic<uint32_t> sessions{0};        // the env: numbers given away
-    std::atomic<Trace*> recording{nullptr};   // the env: the caller's memory, while it wants a trace
+    Account* parent = nullptr;               // the env's
+    uint32_t number = 0;                     // of the session, in traces; 0: the env
+    std::atomic<uint32_t> sessions{0};       // the env: numbers given away
+    std::atomic<Trace*> recording{nullptr};  // the env: the caller's memory, while it wants a trace
     std::atomic<uint64_t> sums[static_cast<uint32_t>(Used::Count)]{};
 
     void add(Used what, uint64_t amount) {

@@ -4,16 +4,16 @@
 #include <stdint.h>
 
 #if defined(_WIN32)
-#  define WIN32_LEAN_AND_MEAN
-#  include <windows.h>
+#    define WIN32_LEAN_AND_MEAN
+#    include <windows.h>
 #else
-#  include <time.h>
+#    include <time.h>
 #endif
 
 #if defined(_MSC_VER)
-#  define PITH_NOINLINE __declspec(noinline)
+#    define PITH_NOINLINE __declspec(noinline)
 #else
-#  define PITH_NOINLINE __attribute__((noinline))
+#    define PITH_NOINLINE __attribute__((noinline))
 #endif
 
 namespace pith {
@@ -38,7 +38,7 @@ inline uint64_t read_clock(clockid_t clock) {
     clock_gettime(clock, &t);
     return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
 }
-inline uint64_t monotonic_ns() { return read_clock(CLOCK_MONOTONIC); }         // some 25 ns: no system call
+inline uint64_t monotonic_ns() { return read_clock(CLOCK_MONOTONIC); }           // some 25 ns: no system call
 inline uint64_t thread_cpu_ns() { return read_clock(CLOCK_THREAD_CPUTIME_ID); }  // a system call: 0.2 to 0.7 us
 #endif
 

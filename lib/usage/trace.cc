@@ -81,7 +81,8 @@ void name_tracks(Writer& to, Trace& trace, uint64_t count) {
         if (!p.event.load(std::memory_order_acquire)) continue;
         uint32_t at = 0;
         bool session_known = false;
-        while (at < known && !(seen[at].session == p.session && seen[at].track == p.track)) session_known |= seen[at++].session == p.session;
+        while (at < known && !(seen[at].session == p.session && seen[at].track == p.track))
+            session_known |= seen[at++].session == p.session;
         if (at < known) continue;
         seen[known++] = {p.session, p.track};
         if (!session_known) name_track(to, "process_name", p.session, 0, p.session ? "session" : "env", p.session, p.session != 0);

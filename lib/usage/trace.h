@@ -7,14 +7,31 @@
 
 namespace pith {
 
-enum class Event : uint32_t { None, Open, Load, Create, Prefill, Decode, Sample, SampleBatch, Logits, Region, Inline, Help, GpuCompute, GpuToDevice, GpuToHost, Count };
+enum class Event : uint32_t {
+    None,
+    Open,
+    Load,
+    Create,
+    Prefill,
+    Decode,
+    Sample,
+    SampleBatch,
+    Logits,
+    Region,
+    Inline,
+    Help,
+    GpuCompute,
+    GpuToDevice,
+    GpuToHost,
+    Count
+};
 
 struct Record {
     uint64_t begin, end;  // monotonic_ns()
     uint64_t value;       // tokens of a call, bytes of a region
     Event event;
-    uint32_t track;       // 0: the calling thread; i + 1: slot i of a region; from kGpuTrack on: an engine
-    uint32_t session;     // Account::number
+    uint32_t track;    // 0: the calling thread; i + 1: slot i of a region; from kGpuTrack on: an engine
+    uint32_t session;  // Account::number
 };
 inline constexpr uint32_t kGpuTrack = 1000;
 
