@@ -64,7 +64,8 @@ inline constexpr uint32_t kResultRows = 128, kResultPitch = kResultRows + 4;
 
 // Those of kTokens tokens, by kWarps warps: memory sees whole lines. `thread`: this one's number among theirs.
 template <uint32_t kTokens, uint32_t kWarps>
-__device__ __forceinline__ void store_results(const MatmulParams& p, const float* results, uint32_t first_tile, uint32_t first_token, uint32_t thread) {
+__device__ __forceinline__ void store_results(const MatmulParams& p, const float* results, uint32_t first_tile, uint32_t first_token,
+                                              uint32_t thread) {
     const Matrix& m = p.matrix;
     const uint32_t lane = lane_id(), warp = thread / 32;
     const uint32_t tokens = min(kTokens, p.tokens - first_token);
