@@ -33,9 +33,10 @@ struct Tune {
     static constexpr int kScoreVecs = 16, kMixVecs = 16;
 
     // By a table, which looks at the low four bits only.
-    template <int kShift>
+    template <int kShift, int kZero>
     PITH_KERNEL_INLINE static Vec code_float(Ints codes) {
-        const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        const __m512 table = _mm512_setr_ps(0 - kZero, 1 - kZero, 2 - kZero, 3 - kZero, 4 - kZero, 5 - kZero, 6 - kZero, 7 - kZero,
+                                            8 - kZero, 9 - kZero, 10 - kZero, 11 - kZero, 12 - kZero, 13 - kZero, 14 - kZero, 15 - kZero);
         return {_mm512_permutexvar_ps(_mm512_srli_epi32(codes.v, kShift), table)};
     }
 };

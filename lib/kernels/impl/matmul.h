@@ -80,11 +80,19 @@ PITH_KERNEL_INLINE inline void add_scaled(const Job& job, uint32_t tile, uint32_
     });
 }
 
-// A code as float: as the tier has it, or in two steps.
-template <int kShift, class T = Tune>
+// Scales and zero points of a few tokens' tiles: else the hardware takes what the codes skip for the end of its streams.
+template <int kTiles>
+PITH_KERNEL_INLINE inline void prefetch_heads(const Job& job, uint32_t tile) {
+    for (int i = 0; i < kTiles; i++) prefetch(job.tile(tile + i * job.step), job.q4.codes);
+}
+
+// A code less kZero as float: as the tier has it, or in steps. Exact either way.
+template <int kShift, int kZero, class T = Tune>
 PITH_KERNEL_INLINE inline Vec code_float(Ints codes) {
-    if constexpr (requires { T::template code_float<kShift>(codes); })
-        return T::template code_float<kShift>(codes);
+    if constexpr (requires { T::template code_float<kShift, kZero>(codes); })
+        return T::template code_float<kShift, kZero>(codes);
+    else if constexpr (kZero != 0)
+        return sub(to_float(nibble<kShift>(codes)), set1(kZero));
     else
         return to_float(nibble<kShift>(codes));
 }
@@ -97,6 +105,7 @@ struct Q4Exact {
         Vec sum[kTiles][kTokens];
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { x[t] = job.x.x + (token + t) * job.x.x_stride; });
         clear(sum);
+        if constexpr (kTokens <= 4) prefetch_heads<kTiles>(job, tile);
         for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
             const uint32_t end = smaller(column + job.w.group, job.w.cols);
             Vec part[kTiles][kTokens];
@@ -108,7 +117,7 @@ struct Q4Exact {
                 unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
                     codes[i] = load_ints(job.tile(tile + i * job.step) + job.q4.codes + size_t{column} * 8);
                 });
-                octet<0>(codes, zeros, x, column, part);
+                job.w.asymmetric ? octet<0, true>(codes, zeros, x, column, part) : octet<0, false>(codes, zeros, x, column, part);
             }
             add_scaled(job, tile, group, part, sum);
         }
@@ -116,14 +125,15 @@ struct Q4Exact {
     }
 
 private:
-    template <int kColumn, int kTiles, int kTokens>
+    template <int kColumn, bool kAsymmetric, int kTiles, int kTokens>
     PITH_KERNEL_INLINE static void octet(const Ints (&codes)[kTiles], const Vec (&zeros)[kTiles], const float* const (&x)[kTokens],
                                          uint32_t column, Vec (&part)[kTiles][kTokens]) {
         unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
-            const Vec weight = sub(code_float<8 * (kColumn & 3) + (kColumn & 4)>(codes[i]), zeros[i]);
+            constexpr int kShift = 8 * (kColumn & 3) + (kColumn & 4);
+            const Vec weight = kAsymmetric ? sub(code_float<kShift, 0>(codes[i]), zeros[i]) : code_float<kShift, 8>(codes[i]);
             unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { part[i][t] = fma(weight, set1(x[t][column + kColumn]), part[i][t]); });
         });
-        if constexpr (kColumn < 7) octet<kColumn + 1>(codes, zeros, x, column, part);
+        if constexpr (kColumn < 7) octet<kColumn + 1, kAsymmetric>(codes, zeros, x, column, part);
     }
 };
 
@@ -137,9 +147,7 @@ struct Q4Fast {
         unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] = job.tile(tile + i * job.step) + job.q4.codes; });
         unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { q[t] = job.x.q + (token + t) * job.x.q_stride; });
         clear(sum);
-        if constexpr (kTokens <= 4) {  // else the hardware takes the skipped scales for the end of its streams
-            for (int i = 0; i < kTiles; i++) prefetch(job.tile(tile + i * job.step), job.q4.codes);
-        }
+        if constexpr (kTokens <= 4) prefetch_heads<kTiles>(job, tile);
         size_t block = token * job.x.block_stride;
         for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
             const uint32_t end = smaller(column + job.w.group, job.w.cols);
