@@ -86,10 +86,11 @@ static void test_healthy(pith_env* env) {
     options.steps = &step;
     options.step_count = 1;
     options.seed = 7;
-    for (chain = 0; chain < 2; chain++) {
+    for (chain = 0; chain < 3; chain++) { /* the backend's; the core's; the core's, since log-probabilities are kept */
         pith_sampler *a = NULL, *b = NULL;
         pith_token x = 0, y = 0;
-        step.value[0] = chain ? 0.8f : 0.0f;
+        step.value[0] = chain == 1 ? 0.8f : 0.0f;
+        options.logprobs = chain == 2 ? 2 : 0;
         WORKS(pith_sampler_create(env, &options, &a, &error));
         WORKS(pith_sampler_create(env, &options, &b, &error));
         WORKS(pith_session_create(model, NULL, &there, &error));
@@ -102,6 +103,12 @@ static void test_healthy(pith_env* env) {
             WORKS(pith_session_sample(there, 0, a, &x, &error));
             WORKS(pith_session_sample(here, 0, b, &y, &error));
             CHECK(x == y);
+            if (chain == 2) {
+                const pith_logprob* items = NULL;
+                size_t count = 0;
+                WORKS(pith_sampler_logprobs(a, &items, &count, &error));
+                CHECK(count == 3 && items[0].token == x && items[1].token == x);
+            }
             WORKS(pith_session_forward(there, &x, 1, 1, &error));
             WORKS(pith_session_forward(here, &y, 1, 1, &error));
         }
