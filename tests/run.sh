@@ -17,6 +17,12 @@ need_header CLI/CLI.hpp libcli11-dev
 if ! has_nvcc && ! python3 -c 'import ensurepip' 2> /dev/null; then missing="$missing python3-venv"; fi
 install_missing
 has_nvcc || fetch_nvcc build/nvcc
+if [ "$(uname -m)" = x86_64 ]; then  # the Arm kernels, in an emulator; without these that test is skipped, and says so
+    missing=
+    need_tool aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+    need_tool qemu-aarch64 qemu-user
+    install_missing || echo "The Arm build will not be tested" >&2
+fi
 
 cmake --preset release -DPITH_BUILD_TESTS=ON -DPITH_BUILD_EXAMPLES=ON
 cmake --build --preset release

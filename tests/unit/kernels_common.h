@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -74,12 +75,15 @@ private:
     T* data_;
 };
 
-// The tables that this CPU runs; what is left out is said once.
+// The tables that this CPU runs; what is left out is said once. PITH_TEST_NO_SCALAR leaves out the scalar one too: in an emulator it is
+// slow.
 inline std::vector<const Table*> tiers() {
     std::vector<const Table*> out;
     for (uint32_t t = 0; t < static_cast<uint32_t>(Tier::Count); t++) {
         const Table* table = pith::kernels::table(static_cast<Tier>(t));
-        if (table && t <= static_cast<uint32_t>(best_tier())) {
+        if (t == 0 && std::getenv("PITH_TEST_NO_SCALAR")) {
+            WARN("tier 0 is not run: PITH_TEST_NO_SCALAR");
+        } else if (table && t <= static_cast<uint32_t>(best_tier())) {
             out.push_back(table);
         } else {
             WARN("tier " << t << (table ? " is not run: this CPU lacks it" : " is not built in"));
