@@ -161,6 +161,11 @@ pith_status Device::load_kernels(pith_error* error) {
         libraries_[i] = nullptr;
         if (result != CUDA_ERROR_NO_BINARY_FOR_GPU) return check(driver_, result, "loading the GPU's kernels", error);
     }
+    CUfunction any = nullptr;
+    int written_for = 0;
+    PITH_TRY(find_kernel("repack_codes", &any, error));
+    PITH_TRY(check(driver_, driver_.FuncGetAttribute(&written_for, CU_FUNC_ATTRIBUTE_PTX_VERSION, any), "loading the GPU's kernels", error));
+    waits_ = written_for >= 90;
     return PITH_OK;
 }
 
@@ -258,7 +263,7 @@ void Device::free_host(void* memory) const {
 pith_status launch(const Device& device, CUstream stream, const Launch& how, const void* params, const char* what, pith_error* error) {
     CUlaunchAttribute attributes[3] = {};
     unsigned count = 0;
-    if (how.overlap && device.facts().capability >= 90) {
+    if (how.overlap && device.kernels_wait()) {
         attributes[count].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
         attributes[count++].value.programmaticStreamSerializationAllowed = 1;
     }

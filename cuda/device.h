@@ -80,6 +80,8 @@ public:
     // By name, allowed as much dynamic shared memory as the device has. PITH_E_UNSUPPORTED: none of that name runs here.
     pith_status find_kernel(const char* name, CUfunction* kernel, pith_error* error) const;
     bool has_kernel(const char* name) const;
+    // Whether the kernels wait for what precedes them (griddepcontrol): those written for sm_90 and newer, not older ones' on such a GPU.
+    bool kernels_wait() const { return waits_; }
     // cuMemAlloc; 0 bytes gives 0. PITH_E_MEMORY names `what`, its size and what is free.
     pith_status allocate(uint64_t bytes, const char* what, CUdeviceptr* memory, pith_error* error) const;
     void free(CUdeviceptr memory) const;
@@ -95,7 +97,7 @@ private:
     const Driver& driver_;
     const DeviceFacts facts_;
     CUcontext context_ = nullptr;
-    bool primary_ = false;
+    bool primary_ = false, waits_ = false;
     CUlibrary libraries_[kMostLibraries] = {};  // NULL: has nothing for this GPU
 };
 
@@ -124,7 +126,7 @@ struct Launch {
     CUfunction kernel;
     uint32_t grid[3], block[3];
     uint32_t shared;           // dynamic
-    bool overlap = false;      // starts while what precedes it in the stream ends (griddepcontrol); ignored below sm_90
+    bool overlap = false;      // starts while what precedes it in the stream ends (griddepcontrol); ignored where kernels don't wait for that
     uint32_t cluster = 1;      // blocks of a cluster along x
     bool cooperative = false;  // all blocks run at once
 };

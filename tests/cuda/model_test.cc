@@ -4,11 +4,16 @@
 #  define CATCH_CONFIG_RUNNER
 #endif
 #include <algorithm>
+#include <cfenv>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <set>
 #include <thread>
+
+#if defined(__SSE2__)
+#    include <emmintrin.h>
+#endif
 
 #include "../golden/golden.h"
 
@@ -246,6 +251,68 @@ TEST_CASE("sampling on the GPU draws the CPU sampler's tokens, with and without 
                 pith_sampler_destroy(here);
             }
         }
+}
+
+TEST_CASE("a draw does not depend on the caller's floating-point mode, and leaves it") {
+    const OnGpu gpu;
+    const Model model(demo(), plugin, gpu.options);
+    const std::vector<pith_token> ids = prose();
+    pith_sampler_step steps[4]{};
+    steps[0].kind = PITH_STEP_PENALTIES;
+    steps[0].value[0] = 1.1f;
+    steps[1].kind = PITH_STEP_TEMPERATURE;
+    steps[1].value[0] = 0.7f;
+    steps[2].kind = PITH_STEP_MIN_P;
+    steps[2].value[0] = 1e-3f;
+    steps[3].kind = PITH_STEP_TOP_P;
+    steps[3].value[0] = 0.95f;
+    const auto drawn = [&](int rounding, bool flush) {
+        pith_error error{};
+        pith_sampler_options options{};
+        options.struct_size = sizeof options;
+        options.steps = steps;
+        options.step_count = 4;
+        options.seed = 7;
+        std::vector<pith_token> tokens;
+        std::fenv_t before;
+        std::fegetenv(&before);
+        std::fesetround(rounding);
+#if defined(__SSE2__)
+        if (flush) _mm_setcsr(_mm_getcsr() | 0x8040);  // to zero, and from it
+        const unsigned mode = _mm_getcsr() & ~0x3fu;
+#endif
+        pith_sampler* sampler = nullptr;
+        pith_session* session = nullptr;
+        pith_status status = pith_sampler_create(model.env(), &options, &sampler, &error);
+        if (status == PITH_OK) status = pith_session_create(model.get(), nullptr, &session, &error);
+        if (status == PITH_OK) status = pith_session_forward(session, ids.data(), 50, 1, &error);
+        for (int i = 0; i < 60 && status == PITH_OK; i++) {
+            pith_token token = 0;
+            status = pith_session_sample(session, 0, sampler, &token, &error);
+            tokens.push_back(token);
+            if (status == PITH_OK) status = pith_session_forward(session, &token, 1, 1, &error);
+        }
+        pith_session_destroy(session);
+        pith_sampler_destroy(sampler);
+        const bool kept = std::fegetround() == rounding;
+#if defined(__SSE2__)
+        const bool same_mode = (_mm_getcsr() & ~0x3fu) == mode;
+#else
+        const bool same_mode = !flush || kept;
+#endif
+        std::fesetenv(&before);
+        require_ok(status, error);
+        CHECK(kept);
+        CHECK(same_mode);
+        return tokens;
+    };
+    const std::vector<pith_token> usual = drawn(FE_TONEAREST, false);
+    CHECK(usual.size() == 60);
+    CHECK(drawn(FE_TONEAREST, true) == usual);
+    for (const int rounding : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+        CHECK(drawn(rounding, false) == usual);
+        CHECK(drawn(rounding, true) == usual);
+    }
 }
 
 TEST_CASE("a cancelled prompt leaves length and logits, and the session goes on") {
