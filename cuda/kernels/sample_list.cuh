@@ -22,7 +22,7 @@ __device__ __forceinline__ float4 load_groups(const Launch& l) {
 }
 
 // Lists, in no order, what ranks up to the cut; how many, or kNone if the list can't hold them. picks and size are zero before.
-__device__ __noinline__ uint32_t gather(Launch l, uint32_t from_row, float4 groups, Key cut) {
+__device__ __forceinline__ uint32_t gather(Launch& l, uint32_t from_row, float4 groups, Key cut) {
     Shared& s = l.shared;
     const float least = logit_of(cut);
     const uint32_t last = token_of(cut);
