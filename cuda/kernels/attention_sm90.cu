@@ -1,28 +1,16 @@
 // Attention of long prompts on sm_90a: wgmma, keys and values by TMA. One warpgroup fetches tiles; two compute 64 rows each and take turns,
 // so that the products of one run under the exponentials of the other, and within one the next scores under these.
 #include "attention.cuh"
+#include "sm90.cuh"
 
 namespace pith::cuda {
 namespace {
 
 inline constexpr uint32_t kKeys = kWideKeys, kStages = kWideStages, kConsumerWarps = 8;
 
-// ---- barriers and copies
+// ---- copies and turns
 // -----------------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t count) {
-    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-__device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
-    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
-    asm volatile("{ .reg .pred p; again: mbarrier.try_wait.parity.shared.b64 p, [%0], %1; @!p bra again; }" ::"r"(barrier), "r"(parity)
-                 : "memory");
-}
 // 64 columns of kKeys rows from (column, row) of the map on.
 __device__ __forceinline__ void fetch_panel(uint32_t shared, const TensorMap* map, uint32_t column, uint32_t row, uint32_t barrier) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(shared),
@@ -34,22 +22,6 @@ __device__ __forceinline__ void turn_pass(uint32_t id) { asm volatile("bar.arriv
 
 // ---- wgmma
 // -------------------------------------------------------------------------------------------------------------------------------
-
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int pending>
-__device__ __forceinline__ void wgmma_wait() {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
-}
-// Accumulators stay where they are while a product runs.
-template <int kCount>
-__device__ __forceinline__ void hold(float (&d)[kCount][4]) {
-#pragma unroll
-    for (int n = 0; n < kCount; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) asm volatile("" : "+f"(d[n][i])::"memory");
-    }
-}
 
 // Panels of 64 halves a row (128 bytes, swizzled), 1024 bytes each eight rows; `panel`: bytes from one panel to the next.
 __device__ __forceinline__ uint64_t descriptor(uint32_t shared, uint32_t panel) {
