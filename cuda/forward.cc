@@ -64,7 +64,7 @@ pith_status upload(Pass& p, const pith_token* tokens) {
 const uint32_t* first_of(const Pass& p) { return p.s.at.batch; }
 const uint32_t* first_kept_of(const Pass& p) { return p.s.at.batch + 1; }
 
-pith_status norm(Pass& p, const float* weight, const uint32_t* inverse, uint32_t from, uint32_t rows, uint16_t* out) {
+NormParams norm_of(const Pass& p, const float* weight, const uint32_t* inverse, uint32_t from, uint32_t rows, uint16_t* out) {
     NormParams n{};
     n.x = p.s.at.x;
     n.weight = weight;
@@ -76,20 +76,46 @@ pith_status norm(Pass& p, const float* weight, const uint32_t* inverse, uint32_t
     n.rows = rows;
     n.first_row = from;
     n.eps = p.c.rms_eps;
+    return n;
+}
+
+pith_status norm(Pass& p, const float* weight, const uint32_t* inverse, uint32_t from, uint32_t rows, uint16_t* out) {
+    const NormParams n = norm_of(p, weight, inverse, from, rows, out);
     return session_launch(p.s, "rms_norm_rows", norm_shape(n), &n, p.error);
 }
 
-pith_status product(Pass& p, const Matrix& m, const uint16_t* x, uint32_t x_stride, uint32_t tokens, Store store, void* y,
-                    uint64_t y_stride, const uint32_t* inverse = nullptr, uint32_t width = 0) {
-    const Product made{&m, x, x_stride, tokens, store, y, y_stride, inverse, width};
+// What a matrix reads: F16, or what its product will find as integers.
+struct Input {
+    const uint16_t* x;
+    bool made;
+};
+
+pith_status product(Pass& p, const Matrix& m, Input x, uint32_t x_stride, uint32_t tokens, Store store, void* y, uint64_t y_stride,
+                    const uint32_t* inverse = nullptr, uint32_t width = 0) {
+    const Product made{&m, x.x, x_stride, tokens, store, y, y_stride, inverse, width, x.made};
     return enqueue_product(p.s, made, p.error);
+}
+
+// The norm of a matrix that alone reads it; *made: as integers.
+pith_status norm_for_one(Pass& p, const DecodeJob& j, const float* weight, uint32_t from, uint32_t rows, bool* made) {
+    const IntegerInput to = integer_input(p.s, j.matrix, rows);
+    const NormIntegerParams n{norm_of(p, weight, j.inverse, from, rows, nullptr), to.to, to.tokens, to.block, to.pairs, 0};
+    *made = to.to && norm_integers_serves(n);
+    if (!*made) return norm(p, weight, j.inverse, from, rows, p.s.at.normed[0]);
+    return session_launch(p.s, "rms_norm_integers", norm_integer_shape(n), &n, p.error);
 }
 
 // Norms for the matrices `first` to `last`, one for each order of the input; where matrix i finds its own.
 pith_status norms(Pass& p, const DecodeLayer& l, uint32_t first, uint32_t last, const float* weight, uint32_t from, uint32_t rows,
-                  const uint16_t** inputs) {
+                  Input* inputs) {
     const uint32_t* orders[3];
-    uint32_t count = 0;
+    uint32_t count = 0, matrices = 0, only = first;
+    for (uint32_t i = first; i < last; i++)
+        if (l.jobs[i].matrix.data) matrices++, only = i;
+    if (matrices == 1) {
+        inputs[only - first].x = p.s.at.normed[0];
+        return norm_for_one(p, l.jobs[only], weight, from, rows, &inputs[only - first].made);
+    }
     for (uint32_t i = first; i < last; i++) {
         const DecodeJob& j = l.jobs[i];
         if (!j.matrix.data) continue;
@@ -99,14 +125,14 @@ pith_status norms(Pass& p, const DecodeLayer& l, uint32_t first, uint32_t last, 
             orders[count++] = j.inverse;
             PITH_TRY(norm(p, weight, j.inverse, from, rows, p.s.at.normed[at]));
         }
-        inputs[i - first] = p.s.at.normed[at];
+        inputs[i - first] = {p.s.at.normed[at], false};
     }
     return PITH_OK;
 }
 
 pith_status project_qkv(Pass& p, const DecodeLayer& l) {
     Session& s = p.s;
-    const uint16_t* inputs[3] = {};
+    Input inputs[3] = {};
     PITH_TRY(norms(p, l, kJobQkv, kJobQkv + 3, l.attention_norm, 0, p.tokens, inputs));
     uint32_t columns[3] = {}, at = 0;
     for (uint32_t i = 0; i < 3; i++) {
@@ -184,7 +210,7 @@ pith_status attend(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from)
 pith_status mlp(Pass& p, const DecodeLayer& l, uint32_t from) {
     Session& s = p.s;
     const uint32_t tokens = p.tokens - from;
-    const uint16_t* inputs[2] = {};
+    Input inputs[2] = {};
     PITH_TRY(norms(p, l, kJobGateUp, kJobGateUp + 2, l.mlp_norm, from, tokens, inputs));
     const DecodeJob& down = l.jobs[kJobDown];
     if (!l.gate_apart) {
@@ -206,7 +232,7 @@ pith_status mlp(Pass& p, const DecodeLayer& l, uint32_t from) {
         a.tokens = tokens;
         PITH_TRY(session_launch(s, "silu_mul_rows", silu_shape(a), &a, p.error));
     }
-    return product(p, down.matrix, s.at.inner, s.inner_stride, tokens, Store::Add, s.at.x + uint64_t{from} * p.c.hidden, p.c.hidden);
+    return product(p, down.matrix, {s.at.inner, false}, s.inner_stride, tokens, Store::Add, s.at.x + uint64_t{from} * p.c.hidden, p.c.hidden);
 }
 
 pith_status run_layer(Pass& p, uint32_t index) {
@@ -217,7 +243,7 @@ pith_status run_layer(Pass& p, uint32_t index) {
     const uint32_t from = index + 1 == p.c.layers ? p.tokens - p.keep : 0;
     if (from == p.tokens) return PITH_OK;
     PITH_TRY(attend(p, l, index, from));
-    PITH_TRY(product(p, l.jobs[kJobO].matrix, s.at.attended + uint64_t{from} * s.q_stride, s.q_stride, p.tokens - from, Store::Add,
+    PITH_TRY(product(p, l.jobs[kJobO].matrix, {s.at.attended + uint64_t{from} * s.q_stride, false}, s.q_stride, p.tokens - from, Store::Add,
                      s.at.x + uint64_t{from} * p.c.hidden, p.c.hidden));
     PITH_TRY(mlp(p, l, from));
     return gate(p, flops(l, p.tokens));
@@ -280,7 +306,7 @@ pith_status enqueue_step(Session& s, pith_token token, uint32_t position, uint32
     p.position = nullptr;
     p.position_value = position;
     Launch how{};
-    const char* name = s.small ? "pith_decode_small" : "pith_decode";
+    constexpr const char* name = "pith_decode";
     PITH_TRY(session_kernel(s, name, &how.kernel, error));
     how.grid[0] = p.grid;
     how.block[0] = p.threads;

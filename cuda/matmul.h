@@ -23,7 +23,15 @@ struct Product {
     uint64_t y_stride;        // elements
     const uint32_t* inverse;  // GateUp
     uint32_t width;           // GateUp: elements of the result
+    bool made = false;        // the input is where integer_input() said, x is not read
 };
+
+// Where and how who writes the input of the next product can write it as integers (kernels/matmul_few_int.h); NULL: it takes F16.
+struct IntegerInput {
+    uint8_t* to;
+    uint32_t tokens, block, pairs;
+};
+IntegerInput integer_input(const Session& s, const Matrix& matrix, uint32_t tokens);
 
 // Workspace for products of this matrix with up to `tokens`: counters that are zero between them, and parts of sums.
 struct MatmulBytes {

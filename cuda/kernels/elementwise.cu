@@ -4,6 +4,7 @@
 
 #include "device.cuh"
 #include "elementwise.h"
+#include "matmul_few_int.cuh"
 
 namespace pith::cuda {
 namespace {
@@ -83,9 +84,9 @@ __device__ inline bool norm_in_registers(const NormParams& p) {
     return p.hidden % 4 == 0 && p.hidden <= kNormVectors * 4 * kElementThreads;
 }
 
+// Writes the row at `scattered`, element i at inverse[i], or where there is none at `out`.
 template <class RowOf>
-__device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& row_of) {
-    extern __shared__ __align__(16) uint8_t staged[];
+__device__ inline bool norm_row_in_registers(const NormParams& p, __half* out, __half* scattered, const RowOf& row_of) {
     const uint32_t vectors = p.hidden / 4;
     float4 x[kNormVectors], weight[kNormVectors];
     uint4 to[kNormVectors];
@@ -97,9 +98,8 @@ __device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& r
         if (p.inverse) to[j] = reinterpret_cast<const uint4*>(p.inverse)[i];
     }
     griddep_wait();
-    griddep_launch();
     const float4* from = reinterpret_cast<const float4*>(row_of());
-    if (!from) return;
+    if (!from) return false;
     float squares = 0;
 #pragma unroll
     for (uint32_t j = 0; j < kNormVectors; j++) {
@@ -109,9 +109,6 @@ __device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& r
 #pragma unroll
     for (uint32_t j = 0; j < kNormVectors; j++) squares += x[j].x * x[j].x + x[j].y * x[j].y + (x[j].z * x[j].z + x[j].w * x[j].w);
     const float scale = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(p.hidden) + p.eps);
-    __half* out = reinterpret_cast<__half*>(p.out) + uint64_t{blockIdx.x} * p.stride;
-    const bool stage = p.inverse && p.stride * 2 <= kStagedBytes;
-    __half* scattered = stage ? reinterpret_cast<__half*>(staged) : out;
 #pragma unroll
     for (uint32_t j = 0; j < kNormVectors; j++) {
         const uint32_t i = threadIdx.x + j * kElementThreads;
@@ -127,32 +124,53 @@ __device__ inline void norm_row_in_registers(const NormParams& p, const RowOf& r
         scattered[to[j].z] = to_half(y.z);
         scattered[to[j].w] = to_half(y.w);
     }
-    for (uint32_t i = p.hidden + threadIdx.x; i < p.stride; i += kElementThreads) scattered[i] = __half{};
-    if (!stage) return;
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < p.stride / 8; i += kElementThreads)
-        reinterpret_cast<uint4*>(out)[i] = reinterpret_cast<const uint4*>(staged)[i];
+    return true;
+}
+
+__device__ inline const float* norm_row_of(const NormParams& p) {
+    const uint32_t tokens = token_count(p.count, p.tokens);
+    const uint64_t row = uint64_t{blockIdx.x} + (p.last ? (tokens > p.rows ? tokens - p.rows : 0) : p.first_row);
+    return blockIdx.x < p.rows && row < tokens ? p.x + row * p.hidden : nullptr;
 }
 
 extern "C" __global__ void __launch_bounds__(kElementThreads) rms_norm_rows(NormParams p) {
-    const auto row_of = [&]() -> const float* {
-        const uint32_t tokens = token_count(p.count, p.tokens);
-        const uint64_t row = uint64_t{blockIdx.x} + (p.last ? (tokens > p.rows ? tokens - p.rows : 0) : p.first_row);
-        return row < tokens ? p.x + row * p.hidden : nullptr;
-    };
+    extern __shared__ __align__(16) uint8_t staged[];
+    // What follows reads nothing that kernels before wrote until this one has ended.
+    griddep_launch();
+    __half* out = reinterpret_cast<__half*>(p.out) + uint64_t{blockIdx.x} * p.stride;
     if (norm_in_registers(p)) {
-        norm_row_in_registers(p, row_of);
+        const bool stage = p.inverse && p.stride * 2 <= kStagedBytes;
+        __half* scattered = stage ? reinterpret_cast<__half*>(staged) : out;
+        if (!norm_row_in_registers(p, out, scattered, [&] { return norm_row_of(p); })) return;
+        for (uint32_t i = p.hidden + threadIdx.x; i < p.stride; i += kElementThreads) scattered[i] = __half{};
+        if (!stage) return;
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < p.stride / 8; i += kElementThreads)
+            reinterpret_cast<uint4*>(out)[i] = reinterpret_cast<const uint4*>(staged)[i];
         return;
     }
     griddep_wait();
-    griddep_launch();
-    const float* x = row_of();
+    const float* x = norm_row_of(p);
     if (!x) return;
     float squares = 0;
     for (uint32_t i = threadIdx.x; i < p.hidden; i += kElementThreads) squares += x[i] * x[i];
     const float scale = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(p.hidden) + p.eps);
-    write_row(reinterpret_cast<__half*>(p.out) + uint64_t{blockIdx.x} * p.stride, p.inverse, p.hidden, p.stride,
-              [&](uint32_t i) { return x[i] * scale * p.weight[i]; });
+    write_row(out, p.inverse, p.hidden, p.stride, [&](uint32_t i) { return x[i] * scale * p.weight[i]; });
+}
+
+extern "C" __global__ void __launch_bounds__(kElementThreads) rms_norm_integers(NormIntegerParams p) {
+    extern __shared__ __align__(16) uint8_t staged[];
+    griddep_launch();
+    __half* row = reinterpret_cast<__half*>(staged);
+    const bool there = norm_row_in_registers(p.norm, row, row, [&] { return norm_row_of(p.norm); });
+    for (uint32_t i = (there ? p.norm.hidden : 0) + threadIdx.x; i < p.pairs * kIntPairCols; i += kElementThreads) row[i] = __half{};
+    __syncthreads();
+    const uint32_t lane = threadIdx.x % 32, column = lane / 16 * 64 + lane % 4 * 16 + lane / 4 % 4 * 2;
+    for (uint32_t pair = threadIdx.x / 32; pair < p.pairs; pair += kElementThreads / 32) {
+        const uint32_t* from = reinterpret_cast<const uint32_t*>(row + pair * kIntPairCols + column);
+        uint8_t* to = p.integers + uint64_t{pair} * int_pair_bytes(p.integer_tokens, p.block);
+        put_integers(to, reinterpret_cast<float4*>(to + int_plane_bytes(p.integer_tokens)), blockIdx.x, p.block, from[0], from[4]);
+    }
 }
 
 // Four pairs (i, i + head_dim / 2) of a head of q, k or v.

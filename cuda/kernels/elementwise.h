@@ -42,6 +42,20 @@ struct NormParams {
 // A row is put together in shared memory where it fits, so that a permuted one leaves in whole sectors.
 inline constexpr uint32_t kStagedBytes = 40 << 10;
 inline uint32_t staged_bytes(uint32_t stride) { return stride * 2 <= kStagedBytes ? stride * 2 : 0; }
+
+// rms_norm_integers: the same row as what matmul_few_int.h says, for products in integers. Tokens from `rows` to `integer_tokens` are zeros.
+struct NormIntegerParams {
+    NormParams norm;   // out is not used
+    uint8_t* integers;
+    uint32_t integer_tokens, block, pairs;
+    uint32_t reserved;
+};
+inline uint32_t norm_integer_bytes(const NormIntegerParams& p) { return p.pairs * 256; }
+inline bool norm_integers_serves(const NormIntegerParams& p) {
+    return p.norm.hidden % 4 == 0 && p.norm.hidden <= kNormVectors * 4 * kElementThreads && norm_integer_bytes(p) <= kStagedBytes;
+}
+inline LaunchShape norm_integer_shape(const NormIntegerParams& p) { return {p.integer_tokens, 1, kElementThreads, norm_integer_bytes(p)}; }
+
 inline LaunchShape norm_shape(const NormParams& p) { return {p.rows, 1, kElementThreads, p.inverse ? staged_bytes(p.stride) : 0}; }
 
 // rope_store: turns q and k by their positions, writes q for attention and k, v into the cache. Token t is at position *first + t.
