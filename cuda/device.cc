@@ -164,7 +164,8 @@ pith_status Device::load_kernels(pith_error* error) {
     CUfunction any = nullptr;
     int written_for = 0;
     PITH_TRY(find_kernel("repack_codes", &any, error));
-    PITH_TRY(check(driver_, driver_.FuncGetAttribute(&written_for, CU_FUNC_ATTRIBUTE_PTX_VERSION, any), "loading the GPU's kernels", error));
+    PITH_TRY(
+        check(driver_, driver_.FuncGetAttribute(&written_for, CU_FUNC_ATTRIBUTE_PTX_VERSION, any), "loading the GPU's kernels", error));
     waits_ = written_for >= 90;
     return PITH_OK;
 }

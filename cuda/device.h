@@ -125,9 +125,9 @@ inline CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdevi
 struct Launch {
     CUfunction kernel;
     uint32_t grid[3], block[3];
-    uint32_t shared;           // dynamic
-    bool overlap = false;      // starts while what precedes it in the stream ends (griddepcontrol); ignored where kernels don't wait for that
-    uint32_t cluster = 1;      // blocks of a cluster along x
+    uint32_t shared;       // dynamic
+    bool overlap = false;  // starts while what precedes it in the stream ends (griddepcontrol); ignored where kernels don't wait for that
+    uint32_t cluster = 1;  // blocks of a cluster along x
     bool cooperative = false;  // all blocks run at once
 };
 // `params`: the kernel's one parameter, copied.

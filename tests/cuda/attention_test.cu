@@ -54,7 +54,7 @@ TensorMap tensor_map(const void* data, uint32_t head_dim, uint64_t rows) {
     cudaDriverEntryPointQueryResult found;
     if (!encode)
         MUST(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", reinterpret_cast<void**>(&encode), 12000, cudaEnableDefault,
-                                               &found));
+                                              &found));
     const WideAttentionMap m = wide_attention_map(head_dim, rows);
     const uint32_t ones[2] = {1, 1};
     TensorMap map;
@@ -282,15 +282,15 @@ void time_one(const Shape& s, bool small, uint32_t splits, uint32_t rows, bool w
     const double flops = 4.0 * width * (static_cast<double>(s.tokens) * s.first + static_cast<double>(s.tokens) * (s.tokens + 1) / 2);
     const uint32_t launches = static_cast<uint32_t>(std::max(2.0, std::min(64.0, 3e12 / flops * 0.4)));
     const double seconds = 1e-6 * graph_time(g_stream, launches, 7, [&](uint32_t i) {
-        const uint64_t copy = i % copies;
-        p.q = q.data + copy * s.tokens * width, p.out = out.data + copy * s.tokens * width, p.k = k.data + copy * kv,
-        p.v = v.data + copy * kv;
-        if (wide) {
-            launch_wide(plan, p, 1);
-        } else {
-            launch(plan, p);
-        }
-    });
+                               const uint64_t copy = i % copies;
+                               p.q = q.data + copy * s.tokens * width, p.out = out.data + copy * s.tokens * width, p.k = k.data + copy * kv,
+                               p.v = v.data + copy * kv;
+                               if (wide) {
+                                   launch_wide(plan, p, 1);
+                               } else {
+                                   launch(plan, p);
+                               }
+                           });
     const double read = static_cast<double>(s.kv_heads) * length * d * 4;
     std::printf("%-4s tokens %5u after %5u heads %u/%u d %u%s rows %3u splits %2u: %9.2f us %6.1f TFLOP/s %7.1f GB/s\n", s.name, s.tokens,
                 s.first, s.heads, s.kv_heads, d,

@@ -107,7 +107,8 @@ int written_for(Kernel* kernel) {
 template <class Params>
 void launch(void (*kernel)(Params), dim3 grid, uint32_t threads, uint32_t shared, cudaStream_t stream, const Params& params) {
     if (shared > 48 << 10)
-        MUST(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
+        MUST(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shared)));
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;

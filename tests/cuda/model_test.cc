@@ -1,7 +1,7 @@
 // Whole models on the GPU through the public API: against transformers' logits, against the CPU backend, and against themselves.
 // Arguments before Catch2's own: the plug-in and the source folder; without a GPU it exits with 77.
 #ifndef CATCH_CONFIG_RUNNER
-#  define CATCH_CONFIG_RUNNER
+#    define CATCH_CONFIG_RUNNER
 #endif
 #include <algorithm>
 #include <cfenv>
@@ -364,7 +364,8 @@ TEST_CASE("two sessions on two threads share a model") {
         pith_session_options options{};
         options.struct_size = sizeof options;
         options.context_length = 256;
-        if (pith_session_create(model.get(), &options, &session, &error) || pith_sampler_create(model.env(), nullptr, &sampler, &error)) return;
+        if (pith_session_create(model.get(), &options, &session, &error) || pith_sampler_create(model.env(), nullptr, &sampler, &error))
+            return;
         pith_token token = 0;
         if (pith_session_forward(session, ids.data(), 100, 1, &error) == PITH_OK)
             for (int i = 0; i < 100; i++) {

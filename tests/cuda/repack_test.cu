@@ -51,7 +51,9 @@ struct Values {
             const size_t size = type == SourceType::F32 ? 4 : 2;
             bytes.resize((i + 1) * size);
             std::memcpy(bytes.data() + i * size, size == 4 ? static_cast<const void*>(&word) : &narrow, size);
-            exact.push_back(type == SourceType::F32 ? v : type == SourceType::F16 ? packed::half_value(narrow) : as_float(uint32_t{narrow} << 16));
+            exact.push_back(type == SourceType::F32   ? v
+                            : type == SourceType::F16 ? packed::half_value(narrow)
+                                                      : as_float(uint32_t{narrow} << 16));
         }
     }
 };
@@ -79,9 +81,11 @@ static void test_q4(const Q4Case& c) {
     for (auto& v : z) v = rng();
     std::iota(perm.begin(), perm.end(), 0u);
     if (c.permuted) std::shuffle(perm.begin(), perm.end(), rng);
-    const Values s(c.scales, size_t{groups} * c.rows, c.scales == SourceType::F16 ? 0.001f : 1e-12f, c.scales == SourceType::F16 ? 0.1f : 3e-9f);
+    const Values s(c.scales, size_t{groups} * c.rows, c.scales == SourceType::F16 ? 0.001f : 1e-12f,
+                   c.scales == SourceType::F16 ? 0.1f : 3e-9f);
     const size_t words = (groups + 3) / 4;
-    Target data(size_t{w.tiles} * w.chunks * kQ4ChunkBytes), scales(size_t{w.tiles} * groups * 32), zeros(w.tiles * words * 32), row_scale(w.tiles * 64);
+    Target data(size_t{w.tiles} * w.chunks * kQ4ChunkBytes), scales(size_t{w.tiles} * groups * 32), zeros(w.tiles * words * 32),
+        row_scale(w.tiles * 64);
     w.data = data.data;
     w.scales = reinterpret_cast<uint32_t*>(scales.data);
     if (c.asymmetric) w.zeros = reinterpret_cast<uint32_t*>(zeros.data);
@@ -92,7 +96,8 @@ static void test_q4(const Q4Case& c) {
     const RepackGrid sg = repack_scales_grid(sp);
     repack_scales<<<dim3(sg.x, sg.y), kRepackThreads>>>(sp);
     for (uint32_t at = 0; at < c.cols / 8; at += c.cut) {
-        RepackCodesParams p{w, place, dq.data + size_t{at} * c.rows, c.permuted ? dp.data : nullptr, c.rows, at, std::min(at + c.cut, c.cols / 8), 0, 0, 0};
+        RepackCodesParams p{
+            w, place, dq.data + size_t{at} * c.rows, c.permuted ? dp.data : nullptr, c.rows, at, std::min(at + c.cut, c.cols / 8), 0, 0, 0};
         repack_chunks(p);
         const RepackGrid g = repack_codes_grid(p);
         repack_codes<<<dim3(g.x, g.y), kRepackThreads>>>(p);
@@ -113,15 +118,17 @@ static void test_q4(const Q4Case& c) {
             wrong += !near(packed::half_value(packed::scale(w, row, g)) * up, s.exact[size_t{g} * c.rows + n], c.scales);
             if (w.zeros) wrong += packed::zero(w, row, g) != (z[(size_t{g} * c.rows + n) / 8] >> n % 8 * 4 & 15) + 1;
         }
-        for (uint32_t k = 0; k < c.cols; k++) wrong += packed::code(w, row, k) != (q[size_t{perm[k] / 8} * c.rows + n] >> perm[k] % 8 * 4 & 15);
+        for (uint32_t k = 0; k < c.cols; k++)
+            wrong += packed::code(w, row, k) != (q[size_t{perm[k] / 8} * c.rows + n] >> perm[k] % 8 * 4 & 15);
         for (uint32_t k = c.cols; k < w.chunks * 64; k++)
             wrong += packed::code(w, row, k) != std::min(15u, packed::zero(w, row, std::min(k / c.group, groups - 1)));
     }
     for (uint32_t row = 0; row < w.tiles * 16; row++)
         for (uint32_t g = 0; g < groups && !used[row]; g++) wrong += packed::scale(w, row, g) != 0;
     char name[128];
-    std::snprintf(name, sizeof name, "q4 %ux%u group %u%s%s scales %u place %u cut %u", c.rows, c.cols, c.group, c.asymmetric ? " asymmetric" : "",
-                  c.permuted ? " permuted" : "", static_cast<unsigned>(c.scales), static_cast<unsigned>(c.place), c.cut);
+    std::snprintf(name, sizeof name, "q4 %ux%u group %u%s%s scales %u place %u cut %u", c.rows, c.cols, c.group,
+                  c.asymmetric ? " asymmetric" : "", c.permuted ? " permuted" : "", static_cast<unsigned>(c.scales),
+                  static_cast<unsigned>(c.place), c.cut);
     report(name, wrong);
 }
 
@@ -138,7 +145,14 @@ static void test_dense(uint32_t rows, uint32_t cols, SourceType type, Rows where
     const Device<uint8_t> source(v.bytes);
     const size_t row_bytes = cols * (type == SourceType::F32 ? 4 : 2);
     for (uint32_t at = 0; at < rows; at += 7) {  // stripes that keep to no tile
-        const RepackDenseParams p{w, place, plain ? reinterpret_cast<uint16_t*>(out.data) : nullptr, source.data + at * row_bytes, type, at, std::min(7u, rows - at), cols};
+        const RepackDenseParams p{w,
+                                  place,
+                                  plain ? reinterpret_cast<uint16_t*>(out.data) : nullptr,
+                                  source.data + at * row_bytes,
+                                  type,
+                                  at,
+                                  std::min(7u, rows - at),
+                                  cols};
         repack_dense<<<repack_dense_grid(p).x, kRepackThreads>>>(p);
     }
     MUST(cudaDeviceSynchronize());
@@ -156,7 +170,8 @@ static void test_dense(uint32_t rows, uint32_t cols, SourceType type, Rows where
         }
     }
     char name[128];
-    std::snprintf(name, sizeof name, "dense %ux%u type %u place %u%s to %g", rows, cols, static_cast<unsigned>(type), static_cast<unsigned>(where), plain ? " and rows" : "", size);
+    std::snprintf(name, sizeof name, "dense %ux%u type %u place %u%s to %g", rows, cols, static_cast<unsigned>(type),
+                  static_cast<unsigned>(where), plain ? " and rows" : "", size);
     report(name, wrong);
 }
 
@@ -198,16 +213,23 @@ static void time_codes(bool permuted) {
     MUST(cudaStreamCreate(&stream));
     const double repack = graph_time(stream, 1, 9, [&](uint32_t) {
         for (uint32_t at = 0; at < cols / 8; at += octets) {
-            RepackCodesParams p{w, {Rows::Whole, 0}, reinterpret_cast<const uint32_t*>(codes.data) + size_t{at} * rows,
-                                permuted ? order.data : nullptr, rows, at, std::min(at + octets, cols / 8), 0, 0, 0};
+            RepackCodesParams p{w,
+                                {Rows::Whole, 0},
+                                reinterpret_cast<const uint32_t*>(codes.data) + size_t{at} * rows,
+                                permuted ? order.data : nullptr,
+                                rows,
+                                at,
+                                std::min(at + octets, cols / 8),
+                                0,
+                                0,
+                                0};
             repack_chunks(p);
             const RepackGrid g = repack_codes_grid(p);
             repack_codes<<<dim3(g.x, g.y), kRepackThreads, 0, stream>>>(p);
         }
     });
-    const double copy = graph_time(stream, 1, 9, [&](uint32_t) {
-        MUST(cudaMemcpyAsync(packed.data, codes.data, bytes, cudaMemcpyDeviceToDevice, stream));
-    });
+    const double copy = graph_time(
+        stream, 1, 9, [&](uint32_t) { MUST(cudaMemcpyAsync(packed.data, codes.data, bytes, cudaMemcpyDeviceToDevice, stream)); });
     MUST(cudaStreamDestroy(stream));
     std::printf("codes %ux%u%s: %.3f ms, %.0f GB/s of source; a copy on the device %.3f ms\n", rows, cols, permuted ? " permuted" : "",
                 repack / 1e3, static_cast<double>(bytes) / repack / 1e3, copy / 1e3);
