@@ -1,61 +1,75 @@
-// One token through the whole model in one cooperative launch: what the kernel is told, and how the host sizes the launch.
+// One token through the whole model in one cooperative launch: what the kernel
+// is told, and how the host sizes the launch.
 //
-// The grid is one block an SM. Every phase (q/k/v, attention, o, gate/up, down, head) is cut into units of 2 KiB of weights, shared
-// evenly by all warps of the grid; every warp streams its own units through its own ring in shared memory, in the order in which it will
-// use them, across phases and layers: while the grid meets at a barrier the next phase's weights are on their way.
+// The grid is one block an SM: warps that compute, and one that fills a ring of
+// stages in shared memory with weights, keys and values in the order of their
+// use, across phases and layers: while the grid meets, the next phase's weights
+// are on their way.
 //
-// Use: fill DecodeParams up to `workspace` and the layers (host copy), call decode_plan(); allocate workspace_bytes, zero them once; copy
-// the layers to the device; launch kernel `pith_decode` (or `pith_decode_small`) with grid, block and shared bytes of the plan,
-// cooperatively, nothing else running on the device's SMs that never ends. The workspace serves one launch at a time.
+// Phases of a layer: norm + q/k/v, attention, o, norm + gate/up + activation,
+// down. 4-bit codes are multiplied as integers (decode_matvec.cuh). Sums of o
+// and down go into the residual stream by integer additions, whose order is
+// free, and then the grid meets; what the other phases make is passed on in
+// words that carry a tag, for which their readers look.
+//
+// Use: fill DecodeParams up to `workspace` and the layers (host copy), call
+// decode_plan(); allocate workspace_bytes, zero them once; copy the layers to
+// the device; launch kernel `pith_decode` with grid, block and shared bytes of
+// the plan, cooperatively, nothing else running on the device's SMs that never
+// ends. The workspace serves one launch at a time.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 #include "../layout.h"
 
+#ifdef __CUDACC__
+#    define PITH_BOTH_SIDES __host__ __device__
+#else
+#    define PITH_BOTH_SIDES
+#endif
+
 namespace pith::cuda {
 
-// Division of numbers below 2^31 by a constant, as a product.
-struct Divisor {
-    uint64_t magic;  // ceil(2^shift / divisor), below 2^33
-    uint32_t shift;
-    uint32_t divisor;
-};
-inline Divisor make_divisor(uint32_t divisor) {
-    uint32_t log = 0;
-    while (log < 31 && (uint32_t{1} << log) < divisor) log++;
-    // 2^(32 + log) / divisor; 2^63 / divisor is exact enough to start from, as long as log is below 32
-    const uint64_t two = uint64_t{1} << (32 + log > 63 ? 63 : 32 + log);
-    return {divisor ? (two - 1) / divisor + 1 : 0, 32 + log, divisor};
-}
-
-// A matrix, and how the grid shares it. make_decode_job() fills in all after `inverse`.
+// A matrix whose tiles are cut into units of 4 KiB: 8 Q4 chunks (512 columns)
+// or 2 F16 chunks (128).
 struct DecodeJob {
-    Matrix matrix;             // data == NULL: there is none
-    const uint32_t* inverse;   // act-order of this matrix's input: element i lies at inverse[i] (layout.h); NULL: at i
-    uint32_t units, per_tile;  // units of 4 Q4 chunks or 1 F16 chunk: of all, of a tile
-    uint32_t pairs;            // Q4: columns of a group / 32
-    uint32_t magic;            // n / pairs is the high word of n * magic, or n itself if magic is 0
-    uint32_t kind;             // which inner loop
-    uint32_t reserved;
-    Divisor by_units, by_per_tile;
+    Matrix matrix;            // data == NULL: there is none
+    const uint32_t* inverse;  // act-order of this matrix's input: element i lies
+                              // at inverse[i] (layout.h); NULL: at i
+    uint32_t per_tile;        // units of a tile
+    uint32_t kind;            // which inner loop: kKind...
+    uint32_t blocks,
+        magic;  // Q4: a group's blocks of kind_block() columns; n / blocks is the
+                // high word of n * magic, or n if magic is 0
 };
 
-// q, k and v may be one matrix of stacked parts (each padded to whole tiles), or two or three; gate and up one of interleaved tiles or two.
+enum : uint32_t { kKindF16 = 0, kKindQ4 = 1 };  // Q4: 1 + 2 * (0: blocks of 32 columns, 1: 64, 2: 128) + asymmetric
+// Columns that share a scale of the input, a divisor of the group; 0: F16.
+PITH_BOTH_SIDES inline constexpr uint32_t kind_block(uint32_t kind) { return kind == kKindF16 ? 0 : 32u << ((kind - kKindQ4) / 2); }
+PITH_BOTH_SIDES inline constexpr uint32_t kind_columns(uint32_t kind) { return kind == kKindF16 ? 128 : 512; }  // of a unit
+inline constexpr uint32_t kUnitBytes = 4096;
+
+// q, k and v may be one matrix of stacked parts (each padded to whole tiles),
+// or two or three; gate and up one of interleaved tiles or two.
 inline constexpr uint32_t kDecodeJobs = 7;
 enum : uint32_t { kJobQkv = 0, kJobO = 3, kJobGateUp = 4, kJobDown = 6 };
 
 struct DecodeLayer {
-    DecodeJob jobs[kDecodeJobs];  // 0-2: q, k, v (those not used have data NULL); 3: o; 4-5: gate and up; 6: down
+    DecodeJob jobs[kDecodeJobs];  // 0-2: q, k, v (those not used have data NULL);
+                                  // 3: o; 4-5: gate and up; 6: down
     const float* attention_norm;  // [hidden]
     const float* mlp_norm;        // [hidden]
     uint16_t* keys;               // this layer's: F16 [kv_head][kv_positions][head_dim]
     uint16_t* values;
-    uint32_t q_job, q_row;  // where q lies: the job's index (0-2) and the first row in its matrix
+    uint32_t q_job, q_row;  // where q lies: the job's index (0-2) and the first
+                            // row in its matrix
     uint32_t k_job, k_row;
     uint32_t v_job, v_row;
     uint32_t window;      // positions that a token sees, itself included; 0: all
-    uint32_t gate_apart;  // 1: jobs 4 and 5 are gate and up; 0: job 4 is both, interleaved
+    uint32_t gate_apart;  // 1: jobs 4 and 5 are gate and up; 0: job 4 is both,
+                          // interleaved
+    uint32_t reserved[2];
 };
 static_assert(sizeof(DecodeLayer) % 16 == 0);
 
@@ -71,62 +85,71 @@ struct alignas(16) DecodeParams {
     float* logits;                      // [vocab]
     DecodeJob head;
     uint32_t layer_count, hidden, intermediate, heads, kv_heads, head_dim, vocab;
-    uint32_t kv_positions;  // positions of a kv head in the cache (a multiple of kKvBlock)
+    uint32_t kv_positions;  // positions of a kv head in the cache (a multiple of
+                            // kKvBlock)
     float rms_eps;
     float rope_scale;           // of cos and sin
     float attention_scale;      // of q k, usually head_dim ^ -1/2
-    uint32_t whole_head_units;  // 0: default; a head of no more cache units than this is not shared between SMs
+    uint32_t whole_head_units;  // 0: default; a head of no more cache units than
+                                // this is not shared between SMs
 
     // Set by decode_plan(), but for `workspace`.
     uint8_t* workspace;  // device, zeroed once
     uint32_t grid, threads, shared_bytes;
-    uint32_t slots, slot_bytes, zero_at;  // of a warp's ring; where in a slot the zero points are
-    uint32_t shared_input, input_bytes;   // the staged input: offset, size (small variant: attention's scratch only)
-    uint32_t shared_ring;                 // offset
-    uint32_t at_sums;                     // where in the staged input the sums of every 32 elements are
-    uint32_t head_rows;                   // query heads of a kv head that are computed together: 1 or 4
-    uint32_t head_blocks;                 // how many times, for all query heads of a kv head
-    uint32_t kv_unit;                     // positions of a unit of the cache
-    uint32_t small;                       // the staged input lies in global memory
-    uint32_t alike;                       // all layers' matrices have the same shapes
-    uint32_t reserved[2];
-    Divisor by_grid, by_warps, by_kv_unit, by_head_dim, by_half_dim, by_head_blocks, by_kv_heads;
+    uint32_t warps;                // that compute; one more fills the ring
+    uint32_t stages, stage_bytes;  // of the ring
+    uint32_t stage_units;          // each for another warp; warps / stage_units groups of
+                                   // warps take stages in turns
+    uint32_t groups;
+    uint32_t guarded;            // a warp may look for a stage before what the stage held last has come
+    uint32_t under_way;          // stages that are asked for and have not come, at most
+    uint32_t scale_at, zero_at;  // where in a stage the scales and zero points are
+    uint32_t unit_groups,
+        unit_zeros;          // scales and words of zero points that a unit has room for
+    uint32_t partial_tiles;  // tiles whose sums are collected at once
+    uint32_t shared_partial, shared_input, input_bytes,
+        shared_ring;                 // offsets; size of the staged input
+    uint32_t at_blocks;              // where in the staged input the blocks' scales and sums are
+    uint32_t slices_o, slices_down;  // ranges of columns that o and down are cut
+                                     // into; an SM works on one of them
+    uint32_t head_rows;              // query heads of a kv head that are computed together: 1 or 4
+    uint32_t head_blocks;            // how many times, for all query heads of a kv head
+    uint32_t kv_unit;                // positions of a unit of the cache
+    uint32_t alike;                  // all layers' matrices have the same shapes
     uint64_t workspace_bytes;
-    uint64_t at_counters, at_x, at_y[kDecodeJobs], at_parts, at_attention, at_hidden, at_partials, at_input, input_stride;
+    uint64_t at_counters, at_x, at_y[kDecodeJobs], at_attention, at_hidden, at_partials;
 };
-
 static_assert(sizeof(DecodeParams) % 16 == 0);
 
-inline constexpr uint32_t kDecodeMaxWarps = 16;
+inline constexpr uint32_t kDecodeMaxWarps = 12, kDecodeLayersHeld = 3;
 
-// A warp's part of a job.
+// A block's part of a job: `count` units from unit k0 + k of `tile` on, where a
+// tile's units are those of its columns k0 .. k0 + kn.
 struct DecodeShare {
-    uint32_t from, stop;  // units of the warp
-    uint32_t tile, k;     // of unit `from`: its tile, its number in the tile
-    uint32_t begin, n;    // units of the block
-    uint64_t data;        // offset of unit `from` in the matrix
+    uint32_t count, tile, k;
+    uint32_t k0, kn;
+    uint32_t at_once;  // tiles that as many units as there are warps may belong to
 };
 
-// The first part of a block's shared memory. The staged input and the rings follow, at shared_input and shared_ring.
+// The first part of a block's shared memory. Sums of tiles, the staged input
+// and the ring follow.
 struct alignas(128) DecodeShared {
-    float sums[32];
-    uint32_t flags[30];
-    uint64_t barrier;  // the counter's value at the next meeting
+    float sums[kDecodeMaxWarps];
+    uint64_t meeting;                        // the counter's value at the grid's last meeting
+    uint64_t launch;                         // what tells this launch from others
+    uint64_t layer_come[kDecodeLayersHeld];  // barriers: layer l is in layers[l %
+                                             // kDecodeLayersHeld]
+    uint32_t at_layer;                       // of the computing warps
+    uint32_t tag;                            // of what blocks pass on to each other until the grid's next meeting
+    uint32_t position, is_last, known;       // known: position is
+    DecodeShare shares[kDecodeJobs + 1];     // of layers that are alike, and the head
     DecodeParams params;
-    DecodeLayer layers[2];  // layer l at l % 2
-    uint32_t resident;      // layers below this one that are or were in `layers`
-    uint32_t position, reserved[2];
-    float partial[kDecodeMaxWarps][2][16];  // sums of tiles that warps share
-    float rotation[256];                    // cos, then sin: [2][head_dim / 2]
-    uint64_t streams[kDecodeMaxWarps][14];
-    DecodeShare shares[kDecodeJobs + 1][kDecodeMaxWarps];  // of each job and the head, if all layers are alike
-    uint32_t kv_cut[8];                                    // of layers without a window
-    uint8_t zeros[512];
+    DecodeLayer layers[kDecodeLayersHeld];
+    float rotation[256];  // cos, then sin: [2][head_dim / 2]
+    uint8_t zeros[1024];
 };
 
 inline uint32_t decode_up(uint32_t v, uint32_t to) { return (v + to - 1) / to * to; }
-
-enum : uint32_t { kKindF16 = 0, kKindQ4 = 1 };  // Q4: 1 + 2 * (0: group 32, 1: 64, 2: 128, 3: multiples of 256, 4: others) + asymmetric
 
 inline DecodeJob make_decode_job(const Matrix& m, const uint32_t* inverse) {
     DecodeJob j{};
@@ -134,99 +157,132 @@ inline DecodeJob make_decode_job(const Matrix& m, const uint32_t* inverse) {
     j.inverse = inverse;
     if (!m.data) return j;
     if (m.type == WeightType::F16) {
-        j.per_tile = m.chunks;
+        j.per_tile = (m.chunks + 1) / 2;
         j.kind = kKindF16;
-        j.pairs = 1;
+        j.blocks = 1;
     } else {
-        j.per_tile = (m.chunks + 3) / 4;
-        j.pairs = (m.group + 31) / 32;
-        j.magic = j.pairs == 1 ? 0 : static_cast<uint32_t>(((uint64_t{1} << 32) + j.pairs - 1) / j.pairs);
-        const uint32_t form = j.pairs == 1 ? 0 : j.pairs == 2 ? 1 : j.pairs == 4 ? 2 : j.pairs % 8 == 0 ? 3 : 4;
-        j.kind = kKindQ4 + 2 * form + (m.zeros ? 1 : 0);
+        const uint32_t block = m.group % 128 == 0 ? 2 : m.group % 64 == 0 ? 1 : 0;
+        j.per_tile = (m.chunks + 7) / 8;
+        j.kind = kKindQ4 + 2 * block + (m.zeros ? 1 : 0);
+        j.blocks = (m.group + (32u << block) - 1) >> (5 + block);
+        j.magic = j.blocks <= 1 ? 0 : static_cast<uint32_t>(((uint64_t{1} << 32) + j.blocks - 1) / j.blocks);
     }
-    j.units = j.per_tile * m.tiles;
-    j.by_units = make_divisor(j.units);
-    j.by_per_tile = make_divisor(j.per_tile);
     return j;
 }
 
-// Most groups, and words of zero points, that 256 columns touch.
+// Most groups that a unit touches.
 inline uint32_t decode_unit_groups(const DecodeJob& j) {
-    const uint32_t by_width = 256 / (j.pairs * 32) + (256 % (j.pairs * 32) || j.pairs > 8 ? 1 : 0) + (8 % j.pairs && j.pairs % 8 ? 1 : 0);
-    const uint32_t groups = j.pairs % 8 == 0 ? 1 : by_width;
-    return groups < j.matrix.groups ? groups : j.matrix.groups;
+    const uint32_t blocks = 512 / kind_block(j.kind),
+                   groups = j.blocks >= blocks && j.blocks % blocks == 0 ? 1 : (blocks - 1) / j.blocks + 2;
+    const uint32_t most = groups < blocks ? groups : blocks;
+    return most < j.matrix.groups ? most : j.matrix.groups;
 }
 
-// True if the kernel can run this; `layers` is the host's copy. shared_limit: bytes of dynamic shared memory a block may have (the
-// device's opt-in maximum, or 48 KiB); threads: at most as many as this, a multiple of 64; small: the variant `pith_decode_small`.
-inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms, uint32_t shared_limit, uint32_t threads, bool small) {
+// True if the kernel can run this; `layers` is the host's copy. shared_limit:
+// bytes of dynamic shared memory a block may have (the device's opt-in maximum,
+// or 48 KiB); warps: that compute, at most.
+inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms, uint32_t shared_limit, uint32_t warps) {
     const uint32_t d = p->head_dim;
-    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || threads % 32 || !threads || threads > 32 * kDecodeMaxWarps ||
-        !sms)
-        return false;
+    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || !warps || warps > kDecodeMaxWarps || !sms) return false;
+    const uint32_t ratio = p->heads / p->kv_heads;
     p->grid = sms;
-    p->by_grid = make_divisor(sms);
-    p->by_kv_heads = make_divisor(p->kv_heads);
-    p->by_warps = make_divisor(threads / 32);
-    p->by_head_dim = make_divisor(d);
-    p->by_half_dim = make_divisor(d / 2);
-    p->threads = threads;
-    p->small = small;
-    const uint32_t warps = threads / 32, ratio = p->heads / p->kv_heads;
     p->head_rows = ratio == 1 ? 1 : 4;
     p->head_blocks = (ratio + p->head_rows - 1) / p->head_rows;
     uint32_t lanes = 1;
     while (lanes * 8 < d) lanes *= 2;
     const uint32_t at_once = 32 / lanes;  // positions that a warp reads at once
-    p->kv_unit = 1024 / d / at_once * at_once;
-    p->by_kv_unit = make_divisor(p->kv_unit);
-    p->by_head_blocks = make_divisor(p->head_blocks);
-    if (!p->whole_head_units) p->whole_head_units = 32;
+    p->kv_unit = kUnitBytes / 2 / d / at_once * at_once;
+    if (!p->whole_head_units) p->whole_head_units = 16;
 
-    // The slots of the rings: codes, then scales, then zero points.
-    uint32_t groups = 0, zero_words = 0, cols = 0;
-    auto look = [&](const DecodeJob& j) {
+    // What a stage must hold of a unit, and the staged input.
+    uint32_t groups = 0, whole_cols = 0, o_units = 0, o_unit = 0, down_units = 0, down_unit = 0, block = 128;
+    bool asymmetric = false;
+    auto look = [&](const DecodeJob& j, uint32_t which) {
         if (!j.matrix.data) return true;
-        if (cols < j.matrix.cols) cols = j.matrix.cols;
-        if (static_cast<uint64_t>(j.units) * sms >= uint64_t{1} << 31) return false;
-        if (j.matrix.type == WeightType::F16) return true;
+        if (static_cast<uint64_t>(j.per_tile) * j.matrix.tiles >= uint64_t{1} << 24) return false;
+        const uint32_t columns = kind_columns(j.kind);
+        if (which == kJobO) {
+            if (o_units * o_unit < j.per_tile * columns) o_units = j.per_tile, o_unit = columns;
+        } else if (which == kJobDown) {
+            if (down_units * down_unit < j.per_tile * columns) down_units = j.per_tile, down_unit = columns;
+        } else if (whole_cols < j.per_tile * columns) {
+            whole_cols = j.per_tile * columns;
+        }
+        if (j.kind == kKindF16) return true;
         if (j.matrix.group % 32) return false;
+        if (block > kind_block(j.kind)) block = kind_block(j.kind);
         const uint32_t g = decode_unit_groups(j);
         if (groups < g) groups = g;
-        const uint32_t z = (g + 3 + (j.kind >= kKindQ4 + 8 ? 3 : 0)) / 4;  // also if there are no zero points yet
-        if (zero_words < z) zero_words = z;
+        asymmetric = asymmetric || j.matrix.zeros;
         return true;
     };
-    bool fits = look(p->head);
-    for (uint32_t l = 0; l < p->layer_count; l++)
-        for (const DecodeJob& j : layers[l].jobs) fits = fits && look(j);
-    if (!fits) return false;
-    p->zero_at = 2048 + groups * 32;
-    p->slot_bytes = p->zero_at + zero_words * 32 + 16;
-
+    bool fits = look(p->head, kDecodeJobs);
     p->alike = 1;
-    for (uint32_t l = 1; l < p->layer_count; l++) {
+    for (uint32_t l = 0; l < p->layer_count; l++)
         for (uint32_t i = 0; i < kDecodeJobs; i++) {
             const DecodeJob &a = layers[0].jobs[i], &b = layers[l].jobs[i];
-            if (a.units != b.units || a.per_tile != b.per_tile || a.matrix.chunks != b.matrix.chunks || a.matrix.type != b.matrix.type)
+            fits = fits && look(b, i);
+            if (a.per_tile != b.per_tile || a.matrix.tiles != b.matrix.tiles || (a.matrix.data == nullptr) != (b.matrix.data == nullptr))
                 p->alike = 0;
         }
-    }
+    if (!fits) return false;
+    p->unit_groups = groups;
+    p->unit_zeros = asymmetric ? (groups + 6) / 4 : 0;
+    p->slices_o = p->slices_down = 1;
+    while (p->slices_o < 4 && p->slices_o * 2 <= sms && p->slices_o * 4 <= o_units) p->slices_o *= 2;
+    while (p->slices_down < 4 && p->slices_down * 2 <= sms && p->slices_down * 4 <= down_units) p->slices_down *= 2;
 
-    // Shared memory: DecodeShared, the input (attention uses the same place), the rings.
-    const uint32_t fixed = static_cast<uint32_t>(sizeof(DecodeShared));
-    uint32_t attention = ((p->head_rows + 2) * d + warps * (d + 2)) * 4;
-    if (attention < sms * p->head_rows * 8) attention = sms * p->head_rows * 8;  // ends of all blocks' softmax
-    const uint32_t input = decode_up(cols, 256) * 2 + decode_up(cols, 256) / 8;  // and a float for every 32 of them
-    p->at_sums = decode_up(cols, 256) * 2;
-    p->shared_input = fixed;
-    p->input_bytes = decode_up(small || input < attention ? attention : input, 128);
-    p->shared_ring = fixed + p->input_bytes;
-    const uint32_t tail = 256;  // a warp may look past its last slot
-    p->slots = p->shared_ring + tail < shared_limit ? (shared_limit - tail - p->shared_ring) / (warps * p->slot_bytes) : 0;
-    if (p->slots > 15) p->slots = 15;
-    if (p->slots < 2) return threads > 64 && decode_plan(p, layers, sms, shared_limit, threads / 2, small);  // fewer warps need less
-    p->shared_bytes = p->shared_ring + warps * p->slots * p->slot_bytes + tail;
+    uint32_t least_units = 0xffffffffu;  // of a tile, in a slice
+    auto count_units = [&](const DecodeJob& j, uint32_t which) {
+        if (!j.matrix.data) return;
+        const uint32_t slices = which == kJobO      ? p->slices_o
+                                : which == kJobDown ? p->slices_down
+                                                    : 1,
+                       units = j.per_tile < slices ? 1 : j.per_tile / slices;
+        if (least_units > units) least_units = units;
+    };
+    count_units(p->head, kDecodeJobs);
+    for (uint32_t l = 0; l < p->layer_count; l++)
+        for (uint32_t i = 0; i < kDecodeJobs; i++) count_units(layers[l].jobs[i], i);
+
+    // Shared memory. Attention uses the input's place.
+    for (uint32_t c = warps > 8 && warps < 12 ? 8 : warps;; c = c > 8 ? 8 : c - 1) {
+        if (!c) return false;
+        const uint32_t slice_o = (o_units + p->slices_o - 1) / p->slices_o * o_unit,
+                       slice_down = (down_units + p->slices_down - 1) / p->slices_down * down_unit;
+        uint32_t cols = whole_cols > slice_o ? whole_cols : slice_o;
+        if (cols < slice_down) cols = slice_down;
+        cols = decode_up(cols, 512);
+        uint32_t attention = ((p->head_rows + 2) * d + c * (d + 2)) * 4;
+        if (attention < sms * p->head_rows * 8) attention = sms * p->head_rows * 8;  // ends of all blocks' softmax
+        p->at_blocks = cols * 2;
+        p->input_bytes = p->at_blocks + cols / block * 8;
+        if (p->input_bytes < attention) p->input_bytes = attention;
+        p->input_bytes = decode_up(p->input_bytes, 128);
+        p->stage_units = c % 4 || c == 4 ? 1 : 4;
+        p->groups = c / p->stage_units;
+        p->scale_at = p->stage_units * kUnitBytes;
+        p->zero_at = p->scale_at + p->stage_units * p->unit_groups * 32;
+        p->stage_bytes = decode_up(p->zero_at + p->stage_units * p->unit_zeros * 32 + 32, 128);
+        p->shared_partial = static_cast<uint32_t>(sizeof(DecodeShared));
+        p->partial_tiles = (shared_limit >= 96 * 1024 ? 192 : 32) / c;
+        if (p->partial_tiles < c / least_units + 3) p->partial_tiles = c / least_units + 3;
+        p->shared_input = p->shared_partial + c * p->partial_tiles * 64;
+        p->shared_ring = p->shared_input + p->input_bytes;
+        p->stages = p->shared_ring < shared_limit ? (shared_limit - p->shared_ring) / p->stage_bytes : 0;
+        if (p->stages > 32) p->stages = 32;
+        p->under_way = p->stage_units == 4 ? 2 : 6;
+        if (p->under_way >= p->stages) p->under_way = p->stages - 1;
+        // A warp that uses stage m has used m - 2 groups + 1 (of keys and values) or a later one, and what came under_way before that is
+        // there.
+        p->guarded = p->stages < 2 * p->groups + p->under_way - 1;
+        if (p->stages >= 4 && p->stages >= p->groups) {
+            p->warps = c;
+            p->threads = (c + 1) * 32;
+            p->shared_bytes = p->shared_ring + p->stages * p->stage_bytes;
+            break;
+        }
+    }
 
     // The workspace.
     uint64_t at = 0;
@@ -235,18 +291,14 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         at += (bytes + 255) / 256 * 256;
         return here;
     };
-    const uint32_t tiles_q = (p->heads * d + 15) / 16, tiles_kv = (p->kv_heads * d + 15) / 16, tiles_x = (p->hidden + 15) / 16;
-    const uint32_t tiles_i = (p->intermediate + 15) / 16;
-    const uint32_t tiles[kDecodeJobs] = {tiles_q + 2 * tiles_kv, 2 * tiles_kv, tiles_kv, tiles_x, tiles_i, tiles_i, tiles_x};
+    const uint32_t tiles_q = (p->heads * d + 15) / 16, tiles_kv = (p->kv_heads * d + 15) / 16, tiles_i = (p->intermediate + 15) / 16;
+    const uint32_t tiles[kDecodeJobs] = {tiles_q + 2 * tiles_kv, 2 * tiles_kv, tiles_kv, 0, tiles_i, tiles_i, 0};
     p->at_counters = take(256 + uint64_t{4} * p->kv_heads * p->head_blocks);
-    p->at_x = take(uint64_t{2} * decode_up(p->hidden, 4) * 4);
-    for (uint32_t i = 0; i < kDecodeJobs; i++) p->at_y[i] = take(uint64_t{tiles[i]} * 64);
-    p->at_parts = take(uint64_t{kDecodeJobs + 1} * sms * 2 * 16 * 4);
-    p->at_attention = take(uint64_t{decode_up(p->heads * d, 256)} * 2);
-    p->at_hidden = take(uint64_t{decode_up(p->intermediate, 256)} * 2);
+    p->at_x = take(uint64_t{decode_up(p->hidden, 512)} * 8);
+    for (uint32_t i = 0; i < kDecodeJobs; i++) p->at_y[i] = take(uint64_t{tiles[i]} * 128);
+    p->at_attention = take(uint64_t{decode_up(p->heads * d, 512)} * 4);
+    p->at_hidden = take(uint64_t{decode_up(p->intermediate, 512)} * 4);
     p->at_partials = take(uint64_t{sms} * 2 * p->head_rows * (d + 2) * 4);
-    p->input_stride = (uint64_t{input} + 512 + 255) / 256 * 256;
-    p->at_input = take(small ? sms * p->input_stride : 0);
     p->workspace_bytes = at;
     return true;
 }

@@ -1,5 +1,7 @@
-// The decode kernel's attention: a block takes ranges of cached positions of heads, its warps share them, each group of lanes keeps its own
-// online softmax; warps are combined in shared memory, blocks by the last of them to finish, always in the order of positions.
+// The decode kernel's attention: a block takes ranges of cached positions of
+// heads, its warps share them, each group of lanes keeps its own online
+// softmax; warps are combined in shared memory, blocks by the last of them to
+// finish, always in the order of positions.
 #pragma once
 #include "decode_input.cuh"
 
@@ -7,7 +9,8 @@ namespace pith::cuda {
 
 inline constexpr float kLowest = -1e30f;
 
-// Online softmax of `rows` query heads, over the positions that one group of lanes saw; a lane has 8 elements of each output.
+// Online softmax of `rows` query heads, over the positions that one group of
+// lanes saw; a lane has 8 elements of each output.
 template <uint32_t rows>
 struct SoftmaxState {
     float largest[rows], sum[rows], out[rows][8];
@@ -38,89 +41,96 @@ __device__ __forceinline__ float dot8(const float* q, const float (&k)[8]) {
     return a.x * k[0] + a.y * k[1] + a.z * k[2] + a.w * k[3] + b.x * k[4] + b.y * k[5] + b.z * k[6] + b.w * k[7];
 }
 
-// Rows `row` and `row` + `half_dim` of what a job made.
-__device__ __noinline__ float2 read_pair(uint32_t job, uint32_t parity, uint32_t row, uint32_t half_dim) {
-    const Rows r(job, parity);
-    const uint32_t a = r.owners(row / 16), b = r.owners((row + half_dim) / 16);
-    return {r.read_as<float>(a, row), r.read_as<float>(b, row + half_dim)};
-}
-
 // fixed_lanes: of a warp, that share a position; 0: known only at run time.
 template <uint32_t rows, uint32_t fixed_lanes>
 class Attention {
 public:
     __device__ __forceinline__ Attention()
-        : p(shared().params), position(shared().position), d(p.head_dim), ratio(divide(p.heads, p.by_kv_heads)) {
+        : p(shared().params),
+          lane(lane_id()),
+          warp(threadIdx.x / 32),
+          threads(p.warps * 32),
+          position(shared().position),
+          d(p.head_dim),
+          ratio(p.heads / p.kv_heads) {
         query = reinterpret_cast<float*>(shared_bytes() + p.shared_input);
         new_key = query + rows * d;
         new_value = new_key + d;
         scratch = new_value + d;
         any_lanes = 1;
         while (any_lanes * 8 < d) any_lanes *= 2;
-        element = at.lane % lanes() * 8;
+        element = lane % lanes() * 8;
     }
 
-    __device__ __forceinline__ void run(uint32_t parity) {
-        const DecodeLayer& layer = shared().layers[parity];
-        const KvCut cut(at, layer.window);
+    __device__ __forceinline__ RingPlace run(uint32_t l, RingPlace began) {
+        const DecodeLayer& layer = layer_of(l);
+        const KvCut cut(layer.window);
+        place = began;
 #pragma unroll 1
         for (uint32_t unit = cut.begin; unit < cut.end;) {
-            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head),
-                           n = stop - unit;
-            stage(layer, parity, head, unit == head_unit);
-            uint32_t from = unit + warp_begin(n, at.warp, p.by_warps);
-            const uint32_t end = unit + warp_begin(n, at.warp + 1, p.by_warps);
+            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head);
+            stage(layer, head, unit == head_unit);
+            const uint32_t last = min(position,
+                                      cut.first + (stop - head_unit - 1) * p.kv_unit);  // cached positions end before it
             SoftmaxState<rows> state;
             state.clear();
-            Stream stream;
-            if (from == head_unit && from < end) {
-                see_new(state);
-                from++;
-            }
+            if (unit == head_unit && warp == 0) see_new(state);
+            uint32_t turn = 0;  // of the warps that use the next two stages
 #pragma unroll 1
-            for (; from < end; from++) {
-                const uint32_t first = cut.first + (from - head_unit - 1) * p.kv_unit;
-                see_cached(state, min(p.kv_unit, position - first), stream);
+            for (uint32_t from = cut.first + (max(unit, head_unit + 1) - head_unit - 1) * p.kv_unit; from < last;
+                 from += p.stage_units * p.kv_unit) {
+                RingPlace values = place;
+                values.next(ring);
+                if (turn == warp / p.stage_units) {
+                    const uint32_t mine = from + warp % p.stage_units * p.kv_unit;
+                    if (mine < last) see_cached(state, min(p.kv_unit, last - mine), values);
+                    place.done(ring);
+                    values.done(ring);
+                }
+                if (++turn == p.groups) turn = 0;
+                place.skip(ring, 2);
             }
-            stream.save();
             merge_lanes(state);
             combine(layer, cut, head, unit, stop, state);
             unit = stop;
         }
+        return place;
     }
 
 private:
     const DecodeParams& p;
-    const Place at;
-    const uint32_t position, d, ratio;  // ratio: query heads of a kv head
-    uint32_t any_lanes, element;        // lanes that share a position; the first element of this lane
+    const uint32_t lane, warp, threads, position, d,
+        ratio;  // ratio: query heads of a kv head
+    uint32_t any_lanes,
+        element;  // lanes that share a position; the first element of this lane
     __device__ __forceinline__ uint32_t lanes() const { return fixed_lanes ? fixed_lanes : any_lanes; }
     float *query, *new_key, *new_value, *scratch;
+    const Ring ring;
+    RingPlace place;
 
     // Query heads of this block of heads, and the first of them.
     __device__ __forceinline__ uint32_t first_head(uint32_t head) const {
-        const uint32_t kv = divide(head, p.by_head_blocks);
+        const uint32_t kv = head / p.head_blocks;
         return kv * ratio + (head - kv * p.head_blocks) * rows;
     }
-    __device__ __forceinline__ uint32_t head_count(uint32_t head) const {
-        return min(rows, ratio - (head - divide(head, p.by_head_blocks) * p.head_blocks) * rows);
-    }
+    __device__ __forceinline__ uint32_t head_count(uint32_t head) const { return min(rows, ratio - (head % p.head_blocks) * rows); }
 
-    // Queries (rotated, scaled) and, for the block that has the new position, its key and value, which also go to the cache.
-    __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t parity, uint32_t head, bool with_new) {
-        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = divide(head, p.by_head_blocks);
+    // Queries (rotated, scaled) and, for the block that has the new position, its
+    // key and value, which also go to the cache.
+    __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t head, bool with_new) {
+        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = head / p.head_blocks;
         const float scale = p.attention_scale * 1.44269504088896f;  // softmax is in powers of two
         const uint64_t cache = (static_cast<uint64_t>(kv) * p.kv_positions + position) * d;
         const bool keep = with_new && head == kv * p.head_blocks;
 #pragma unroll 1
-        for (uint32_t n = threadIdx.x; n < (rows + (with_new ? 2 : 0)) * half_dim; n += blockDim.x) {
-            const uint32_t row = divide(n, p.by_half_dim), i = n - row * half_dim;
+        for (uint32_t n = threadIdx.x; n < (rows + (with_new ? 2 : 0)) * half_dim; n += threads) {
+            const uint32_t row = n / half_dim, i = n - row * half_dim;
             const float c = shared().rotation[i], s = shared().rotation[half_dim + i];
             if (row < rows) {
                 float a = 0, b = 0;
                 if (row < count) {
-                    const float2 v = read_pair(layer.q_job, parity, layer.q_row + (q_first + row) * d + i, half_dim);
-                    const float x = v.x, y = v.y;
+                    const uint2* v = sums_of(layer.q_job) + layer.q_row + (q_first + row) * d + i;
+                    const float x = get_tagged(v), y = get_tagged(v + half_dim);
                     a = (x * c - y * s) * scale;
                     b = (y * c + x * s) * scale;
                 }
@@ -129,9 +139,8 @@ private:
                 continue;
             }
             const bool is_key = row == rows;
-            const float2 v =
-                read_pair(is_key ? layer.k_job : layer.v_job, parity, (is_key ? layer.k_row : layer.v_row) + kv * d + i, half_dim);
-            const float x = v.x, y = v.y;
+            const uint2* v = sums_of(is_key ? layer.k_job : layer.v_job) + (is_key ? layer.k_row : layer.v_row) + kv * d + i;
+            const float x = get_tagged(v), y = get_tagged(v + half_dim);
             const half a = to_half(is_key ? x * c - y * s : x), b = to_half(is_key ? y * c + x * s : y);
             float* to = is_key ? new_key : new_value;
             to[i] = __half2float(a);
@@ -142,7 +151,7 @@ private:
                 out[half_dim + i] = __half_as_ushort(b);
             }
         }
-        __syncthreads();
+        meet_warps();
     }
 
     __device__ __forceinline__ float sum_lanes(float v) const {
@@ -156,7 +165,8 @@ private:
         return v;
     }
 
-    // Adds `many` positions with scores s and values v (of which those with a score of kLowest count nothing).
+    // Adds `many` positions with scores s and values v (of which those with a
+    // score of kLowest count nothing).
     template <uint32_t many>
     static __device__ __forceinline__ void see_scores(SoftmaxState<rows>& state, float (&s)[rows][many]) {
 #pragma unroll
@@ -181,7 +191,7 @@ private:
     // The new position, by the first group of lanes.
     __device__ __forceinline__ void see_new(SoftmaxState<rows>& state) const {
         float k[8], v[8], s[rows][1];
-        const bool active = element < d, counts = at.lane < lanes();
+        const bool active = element < d, counts = lane < lanes();
 #pragma unroll
         for (uint32_t e = 0; e < 8; e++) {
             k[e] = active ? new_key[element + e] : 0.0f;
@@ -199,12 +209,14 @@ private:
             for (uint32_t e = 0; e < 8; e++) state.out[h][e] += s[h][0] * v[e];
     }
 
-    // n positions: keys in the oldest slot of the ring, values in the next.
-    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, Stream& stream) const {
+    // n positions: keys in this stage of the ring, values in the next.
+    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, const RingPlace& value_place) const {
         constexpr uint32_t kMany = rows == 4 ? 2 : 4;  // positions a group of lanes takes at a time
-        const uint32_t keys = stream.s.get, values = stream.second();
-        stream.wait_two();
-        const uint32_t group = at.lane / lanes(), at_once = 32 / lanes();
+        const uint32_t at = warp % p.stage_units * p.kv_unit * d * 2, keys = ring.at(place.stage) + at,
+                       values = ring.at(value_place.stage) + at;
+        place.wait(ring);
+        value_place.wait(ring);
+        const uint32_t group = lane / lanes(), at_once = 32 / lanes();
         const bool active = element < d;
 #pragma unroll 1
         for (uint32_t first = group; first - group < n; first += kMany * at_once) {
@@ -237,11 +249,6 @@ private:
                     for (uint32_t e = 0; e < 8; e++) state.out[h][e] += s[h][j] * v[e];
             }
         }
-        __syncwarp();
-        stream.used();
-        stream.used();
-#pragma unroll 1
-        for (uint32_t i = 0; i < 2; i++) stream.issue<true>();
     }
 
     // One state of the warp's groups of lanes; all groups end with the same.
@@ -253,7 +260,7 @@ private:
                 const float other = __shfl_xor_sync(0xffffffffu, state.largest[h], m), largest = fmaxf(other, state.largest[h]);
                 const float shrink = exp2f(state.largest[h] - largest), shrink_other = exp2f(other - largest);
                 // Both sides add the lower group's share first, so that they agree.
-                const bool upper = at.lane & m;
+                const bool upper = lane & m;
                 const float sum = __shfl_xor_sync(0xffffffffu, state.sum[h], m);
                 const float a = state.sum[h] * shrink, b = sum * shrink_other;
                 state.sum[h] = upper ? b + a : a + b;
@@ -267,35 +274,36 @@ private:
         }
     }
 
-    // All warps' states of units [unit, stop) of `head`: to the output if that is the whole head, else to be combined with other blocks'.
+    // All warps' states of units [unit, stop) of `head`: to the output if that is
+    // the whole head, else to be combined with other blocks'.
     __device__ __forceinline__ void combine(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t unit, uint32_t stop,
                                             const SoftmaxState<rows>& state) const {
         const uint32_t count = head_count(head), line = d + 2;
-        const uint32_t room = (p.input_bytes / 4 - (rows + 2) * d) / (at.warps * line), at_a_time = min(rows, room);
+        const uint32_t room = (p.input_bytes / 4 - (rows + 2) * d) / (p.warps * line), at_a_time = min(rows, room);
         const bool begins = unit == head * cut.per_head, whole = begins && stop == (head + 1) * cut.per_head;
-        float* partial = reinterpret_cast<float*>(workspace(p.at_partials)) + (at.sm * 2 + (begins ? 1 : 0)) * rows * line;
+        float* partial = reinterpret_cast<float*>(workspace(p.at_partials)) + (blockIdx.x * 2 + (begins ? 1 : 0)) * rows * line;
 #pragma unroll 1
         for (uint32_t h0 = 0; h0 < count; h0 += at_a_time) {
-            __syncthreads();
+            meet_warps();
 #pragma unroll
             for (uint32_t h = 0; h < rows; h++) {
                 if (h < h0 || h >= h0 + at_a_time) continue;
-                float* to = scratch + (at.warp * at_a_time + h - h0) * line;
-                if (at.lane == 0) to[0] = state.largest[h], to[1] = state.sum[h];
-                if (at.lane < lanes() && element < d)
+                float* to = scratch + (warp * at_a_time + h - h0) * line;
+                if (lane == 0) to[0] = state.largest[h], to[1] = state.sum[h];
+                if (lane < lanes() && element < d)
 #pragma unroll
                     for (uint32_t e = 0; e < 8; e++) to[2 + element + e] = state.out[h][e];
             }
-            __syncthreads();
+            meet_warps();
             const uint32_t now = min(at_a_time, count - h0);
 #pragma unroll 1
-            for (uint32_t n = threadIdx.x; n < now * d; n += blockDim.x) {
-                const uint32_t h = divide(n, p.by_head_dim), e = n - h * d;
+            for (uint32_t n = threadIdx.x; n < now * d; n += threads) {
+                const uint32_t h = n / d, e = n - h * d;
                 float largest = kLowest, sum = 0, out = 0;
 #pragma unroll 4
-                for (uint32_t w = 0; w < at.warps; w++) largest = fmaxf(largest, scratch[(w * at_a_time + h) * line]);
+                for (uint32_t w = 0; w < p.warps; w++) largest = fmaxf(largest, scratch[(w * at_a_time + h) * line]);
 #pragma unroll 4
-                for (uint32_t w = 0; w < at.warps; w++) {
+                for (uint32_t w = 0; w < p.warps; w++) {
                     const float* from = scratch + (w * at_a_time + h) * line;
                     const float weight = exp2f(from[0] - largest);
                     sum += weight * from[1];
@@ -310,13 +318,13 @@ private:
                 }
             }
         }
-        __syncthreads();
+        meet_warps();
         if (!whole) combine_blocks(layer, cut, head, count);
     }
 
     __device__ __forceinline__ void put(const DecodeLayer& layer, uint32_t i, float v) const {
         const uint32_t* inverse = layer.jobs[kJobO].inverse;
-        reinterpret_cast<half*>(workspace(p.at_attention))[input_slot(inverse ? inverse[i] : i)] = to_half(v);
+        put_tagged(attention_out() + (inverse ? inverse[i] : i), v);
     }
 
     // The last block to come here adds all blocks' parts of the head.
@@ -326,26 +334,27 @@ private:
         if (threadIdx.x == 0) {
             const bool is_last = add_acquire_release(counter, 1) == last - first;
             if (is_last) *counter = 0;
-            shared().flags[0] = is_last;
+            shared().is_last = is_last;
         }
-        __syncthreads();
-        const bool is_last = shared().flags[0];
-        __syncthreads();
+        meet_warps();
+        const bool is_last = shared().is_last;
+        meet_warps();
         if (!is_last) return;
-        // Largest scores and sums of all blocks into shared memory, then the outputs, several loads at a time.
+        // Largest scores and sums of all blocks into shared memory, then the
+        // outputs, several loads at a time.
         const uint32_t line = d + 2, blocks = last + 1 - first;
         const float* partials = reinterpret_cast<const float*>(workspace(p.at_partials));
         auto partial_of = [&](uint32_t b, uint32_t h) { return partials + (((first + b) * 2 + (b == 0 ? 1 : 0)) * rows + h) * line; };
         float2* ends = reinterpret_cast<float2*>(shared_bytes() + p.shared_input);
 #pragma unroll 1
-        for (uint32_t n = threadIdx.x; n < blocks * rows; n += blockDim.x) {
+        for (uint32_t n = threadIdx.x; n < blocks * rows; n += threads) {
             const float* from = partial_of(n / rows, n % rows);
             if (n % rows < count) ends[n] = {load_coherent(from), load_coherent(from + 1)};
         }
-        __syncthreads();
+        meet_warps();
 #pragma unroll 1
-        for (uint32_t n = threadIdx.x; n < count * d; n += blockDim.x) {
-            const uint32_t h = divide(n, p.by_head_dim), e = n - h * d;
+        for (uint32_t n = threadIdx.x; n < count * d; n += threads) {
+            const uint32_t h = n / d, e = n - h * d;
             float largest = kLowest, sum = 0, out = 0;
 #pragma unroll 1
             for (uint32_t b = 0; b < blocks; b++) largest = fmaxf(largest, ends[b * rows + h].x);
@@ -365,31 +374,32 @@ private:
             }
             put(layer, (first_head(head) + h) * d + e, out / sum);
         }
-        __syncthreads();
+        meet_warps();
     }
 };
 
 template <uint32_t rows, uint32_t fixed_lanes>
-__device__ __noinline__ void attend_with(uint32_t parity) {
-    Attention<rows, fixed_lanes>().run(parity);
+__device__ __noinline__ RingPlace attend_with(uint32_t l, RingPlace place) {
+    return Attention<rows, fixed_lanes>().run(l, place);
 }
 
-__device__ __forceinline__ void attend(uint32_t parity) {
+__device__ __forceinline__ RingPlace attend(uint32_t l, RingPlace place) {
     const DecodeParams& p = shared().params;
     if (p.head_rows == 1) {
         if (p.head_dim == 128) {
-            attend_with<1, 16>(parity);
+            place = attend_with<1, 16>(l, place);
         } else {
-            attend_with<1, 0>(parity);
+            place = attend_with<1, 0>(l, place);
         }
     } else if (p.head_dim == 128) {
-        attend_with<4, 16>(parity);
+        place = attend_with<4, 16>(l, place);
     } else if (p.head_dim == 64) {
-        attend_with<4, 8>(parity);
+        place = attend_with<4, 8>(l, place);
     } else {
-        attend_with<4, 0>(parity);
+        place = attend_with<4, 0>(l, place);
     }
     trace();
+    return place;
 }
 
 }  // namespace pith::cuda

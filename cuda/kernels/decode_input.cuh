@@ -1,278 +1,284 @@
-// The decode kernel's inputs: every block stages the whole input vector of its next product in shared memory as halves. The residual
-// stream is float32 in global memory, twice: a norm reads one copy and the sums of the product before, and writes the other.
+// The decode kernel's inputs: every block stages the input vector of its next
+// product in shared memory, or the columns of it that the block works on: as
+// integers in blocks (decode_matvec.cuh), or as halves for matrices of halves.
 #pragma once
 #include "decode_matvec.cuh"
 
 namespace pith::cuda {
 
-// Where all blocks of the grid meet. The counter grows by the number of blocks each time and is never reset.
-__device__ __forceinline__ unsigned long long* barrier_counter() {
+// Where all blocks of the grid meet. The counter grows by the number of blocks
+// each time and is never reset.
+__device__ __forceinline__ unsigned long long* meeting_counter() {
     return reinterpret_cast<unsigned long long*>(workspace(shared().params.at_counters));
 }
-__device__ __forceinline__ void begin_barrier() {
-    if (threadIdx.x == 0) shared().barrier = *static_cast<volatile unsigned long long*>(barrier_counter()) / gridDim.x * gridDim.x;
-}
-// What this block wrote before is seen by whom barrier_wait() lets go.
-__device__ __forceinline__ void barrier_arrive() {
-    __syncthreads();
-    if (threadIdx.x == 0) add_release(barrier_counter(), 1);
-    trace();
-}
-__device__ __forceinline__ void barrier_wait() {
+__device__ __forceinline__ void begin_meetings() {
     if (threadIdx.x == 0) {
-        const unsigned long long target = shared().barrier += gridDim.x;
-#ifdef PITH_SPIN_LIMIT
-        for (uint64_t spins = 0; load_relaxed(barrier_counter()) < target;)
-            if (++spins > PITH_SPIN_LIMIT) __trap();
-#else
-        while (load_relaxed(barrier_counter()) < target) {
-        }
-#endif
-        fence_acquire();
+        shared().meeting = *static_cast<volatile unsigned long long*>(meeting_counter()) / gridDim.x * gridDim.x;
+        shared().launch = shared().meeting + 1;
+        shared().tag = 0;
     }
-    __syncthreads();
+    meet_warps();
+}
+// What this block wrote before is seen by whom wait_for_grid() lets go.
+__device__ __forceinline__ void tell_grid() {
+    meet_warps();
+    if (threadIdx.x == 0) add_release(meeting_counter(), 1);
     trace();
 }
-__device__ __noinline__ void barrier_meet() {
-    barrier_arrive();
-    barrier_wait();
-}
-
-inline constexpr uint32_t kHeld = 4;  // of a vector's quadruples, that a thread keeps in registers
-
-__device__ __forceinline__ void put_input(half* input, const uint32_t* inverse, uint32_t i, float4 v) {
-    if (inverse) {
-        const uint4 to = *reinterpret_cast<const uint4*>(inverse + i);
-        input[input_slot(to.x)] = to_half(v.x);
-        input[input_slot(to.y)] = to_half(v.y);
-        input[input_slot(to.z)] = to_half(v.z);
-        input[input_slot(to.w)] = to_half(v.w);
-    } else {
-        *reinterpret_cast<uint32_t*>(input + input_slot(i)) = to_half2_bits(v.x, v.y);
-        *reinterpret_cast<uint32_t*>(input + input_slot(i + 2)) = to_half2_bits(v.z, v.w);
+__device__ __forceinline__ void wait_for_grid() {
+    if (threadIdx.x == 0) {
+        const unsigned long long target = shared().meeting += gridDim.x;
+        for ([[maybe_unused]] uint64_t spins = 0; load_relaxed(meeting_counter()) < target;) PITH_SPINS(spins);
+        fence_acquire();
+        shared().tag = static_cast<uint32_t>(target / gridDim.x) & 0xffff;
     }
+    meet_warps();
+    trace();
 }
 
-// Zeros from element `cols` to the end of a unit.
-__device__ __forceinline__ void clear_input_tail(half* input, uint32_t cols) {
-#pragma unroll 1
-    for (uint32_t i = cols + threadIdx.x; i < (cols + 255) / 256 * 256; i += blockDim.x) input[input_slot(i)] = __ushort_as_half(0);
-}
+// Four elements of a block of 128 columns, for a lane: its columns are at(0) +
+// {0, 1, 8, 9}.
+struct Quad {
+    float v[4];
+};
+__device__ __forceinline__ uint32_t quad_column(uint32_t piece) { return piece * 128 + lane_id() / 4 * 16 + lane_id() % 4 * 2; }
 
-// threadIdx.x, read anew: what depends on it is not computed before the loop over layers and kept on the stack.
-__device__ __forceinline__ uint32_t thread_here() {
-    uint32_t v;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(v));
+template <uint32_t lanes>
+__device__ __forceinline__ uint32_t lanes_max(uint32_t v) {
+#if __CUDA_ARCH__ >= 800
+    if constexpr (lanes == 32) {
+        v = __reduce_max_sync(0xffffffffu, v);
+    } else
+#endif
+#pragma unroll
+        for (uint32_t m = lanes / 2; m; m >>= 1) v = max(v, __shfl_xor_sync(0xffffffffu, v, m));
+    return v;
+}
+template <uint32_t lanes>
+__device__ __forceinline__ int lanes_sum(int v) {
+#if __CUDA_ARCH__ >= 800
+    if constexpr (lanes == 32) {
+        v = __reduce_add_sync(0xffffffffu, v);
+    } else
+#endif
+#pragma unroll
+        for (uint32_t m = lanes / 2; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
     return v;
 }
 
-// Sums of every 32 elements of the staged input, which is complete. Ends with the block's threads together.
-template <bool small>
-__device__ __forceinline__ void sum_input(uint32_t cols) {
-    const uint4* input = reinterpret_cast<const uint4*>(staged_input<small>());
-    float* sums = reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(staged_input<small>()) + shared().params.at_sums);
-    const uint32_t pieces = (cols + 255) / 256 * 32;
-#pragma unroll 2
-    for (uint32_t i = threadIdx.x; i < pieces; i += blockDim.x) {
-        const uint4 v = input[i];
-        const float2 a = __half22float2(as_half2(v.x)), b = __half22float2(as_half2(v.y)), c = __half22float2(as_half2(v.z)),
-                     d = __half22float2(as_half2(v.w));
-        float sum = ((a.x + a.y) + (b.x + b.y)) + ((c.x + c.y) + (d.x + d.y));
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        if (i % 4 == 0) sums[i / 4] = sum;
+// 128 columns as integers, by a warp; piece: counted from the first staged
+// column.
+template <uint32_t block>
+__device__ __forceinline__ void stage_integers(uint32_t piece, const Quad& q) {
+    constexpr uint32_t lanes = block / 4;
+    constexpr float kMost = 32639;  // 127 * 256 + 127
+    const uint32_t lane = lane_id();
+    uint32_t bits = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) bits = max(bits, __float_as_uint(q.v[i]) & 0x7fffffffu);
+    bits = lanes_max<lanes>(bits);
+    if (bits >= 0x7f800000u) set_poison();
+    const float most = __uint_as_float(bits), factor = bits ? __fdividef(kMost, most) : 0.0f;
+    // of numbers so small that the factor is infinite nothing is left
+    const float usable = factor <= 1e38f ? factor : 0.0f;
+    int sum = 0;
+    uint32_t high = 0, low = 0;
+#pragma unroll
+    for (uint32_t n = 0; n < 4; n++) {
+        const uint32_t i = n / 2 + n % 2 * 2;  // the bytes' order: 0, 8, 1, 9
+        const int x = min(max(__float2int_rn(q.v[i] * usable), -32639), 32639), h = (x + 128) >> 8;
+        sum += x;
+        high |= (static_cast<uint32_t>(h) & 0xff) << 8 * n;
+        low |= (static_cast<uint32_t>(x) & 0xff) << 8 * n;
     }
-    __syncthreads();
+    sum = lanes_sum<lanes>(sum);
+    uint8_t* to = staged_input() + piece * 2 * kPlaneChunk + lane / 16 * kPlaneChunk + lane % 4 * 16 + lane / 4 % 4 * 4;
+    *reinterpret_cast<uint32_t*>(to) = high;
+    *reinterpret_cast<uint32_t*>(to + kPlane) = low;
+    if (lane % lanes == 0) staged_blocks()[piece * (128 / block) + lane / lanes] = {usable > 0 ? most * (1.0f / kMost) : 0.0f, sum};
+}
+__device__ __forceinline__ void stage_halves(uint32_t piece, const Quad& q) {
+    half* input = reinterpret_cast<half*>(staged_input());
+    const uint32_t c = quad_column(piece);
+    *reinterpret_cast<uint32_t*>(input + input_slot(c)) = to_half2_bits(q.v[0], q.v[1]);
+    *reinterpret_cast<uint32_t*>(input + input_slot(c + 8)) = to_half2_bits(q.v[2], q.v[3]);
+}
+template <uint32_t block>
+__device__ __forceinline__ void stage_piece(uint32_t piece, const Quad& q) {
+    if constexpr (block == 0) {
+        stage_halves(piece, q);
+    } else {
+        stage_integers<block>(piece, q);
+    }
 }
 
-__device__ __forceinline__ float square(float4 v) { return v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; }
-__device__ __forceinline__ float4 scaled(float4 v, float4 w, float f) {
-    return {v.x * f * w.x, v.y * f * w.y, v.z * f * w.z, v.w * f * w.w};
+inline constexpr uint32_t kHeld = 4;  // pieces of 128 columns that a warp keeps in registers
+
+__device__ __forceinline__ Quad residual_quad(uint32_t piece) {  // x is padded to 512 columns
+    const long long* x = residual() + quad_column(piece);
+    const longlong2 a = load_coherent(reinterpret_cast<const longlong2*>(x)), b = load_coherent(reinterpret_cast<const longlong2*>(x + 8));
+    return {from_fixed(a.x), from_fixed(a.y), from_fixed(b.x), from_fixed(b.y)};
+}
+__device__ __forceinline__ Quad norm_quad(const float* norm, uint32_t piece, uint32_t hidden) {
+    const uint32_t c = quad_column(piece);
+    Quad q;
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t at = c + i / 2 * 8 + i % 2;
+        q.v[i] = at < hidden ? __ldg(norm + at) : 0.0f;
+    }
+    return q;
 }
 
-// Quadruple i of x + y.
-__device__ __forceinline__ float4 add_quad(const float4* x, uint32_t y_job, uint32_t y_parity, bool add, uint32_t i) {
-    float4 v = load_coherent(x + i);
-    if (!add) return v;
-    const Rows y(y_job, y_parity);
-    const uint32_t o = y.owners(i / 4);
-    return v + y.read_as<float4>(o, 4 * i);
+// In act-order: halves go to their places first; where integers are wanted,
+// each warp then makes them of its pieces where they lie.
+__device__ __forceinline__ void scatter(const uint32_t* inverse, uint32_t block, uint32_t piece, uint32_t hidden, const Quad& q) {
+    half* input = reinterpret_cast<half*>(staged_input());
+    const uint32_t c = quad_column(piece);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t at = c + i / 2 * 8 + i % 2;
+        const uint32_t to = at < hidden ? __ldg(inverse + at) : at;
+        input[block ? to : input_slot(to)] = to_half(q.v[i]);
+    }
 }
-
-// The staged input becomes rmsnorm(x + y) * norm, as halves, in the order `inverse`; x + y is kept in x_out. y is what job y_job of the
-// layer at y_parity made (add: false: nothing is added). meet: all blocks meet before y is read; meanwhile layer `next` is brought to
-// shared memory.
-template <bool small>
-__device__ __forceinline__ void stage_norm(const float* the_x, const float* norm, float* x_out, const uint32_t* inverse, uint32_t y_job,
-                                           uint32_t y_parity, bool add, bool meet, uint32_t next) {
-    const DecodeParams& p = shared().params;
-    const uint32_t self = thread_here();
-    const Place at;
-    const uint32_t quads = p.hidden / 4;
-    const float4 *x = reinterpret_cast<const float4*>(the_x), *weight = reinterpret_cast<const float4*>(norm);
-    half* input = staged_input<small>();
-    if (meet) barrier_arrive();
-
-    float4 held[kHeld], part[kHeld];
-    uint32_t owners[kHeld];
-    const Rows y(y_job, y_parity);
-    unrolled<kHeld>([&](auto h) {
-        const uint32_t i = min(self + h * blockDim.x, quads - 1);  // beyond the end: anything readable
-        held[h] = load_coherent(x + i);
-        owners[h] = y.owners(i / 4);
-    });
-    if (next < p.layer_count) {
-        const uint4* source = reinterpret_cast<const uint4*>(p.layers + next);
-        uint4* to = reinterpret_cast<uint4*>(&shared().layers[next % 2]);
+template <uint32_t block>
+__device__ __noinline__ void settle(uint32_t pieces) {
+    const half* input = reinterpret_cast<const half*>(staged_input());
+    const uint32_t warp = threadIdx.x / 32, warps = shared().params.warps;
 #pragma unroll 1
-        for (uint32_t i = self; i < sizeof(DecodeLayer) / 16; i += blockDim.x) to[i] = __ldg(source + i);
-        if (self == 0) shared().resident = next + 1;
+    for (uint32_t piece = warp; piece < pieces; piece += warps) {
+        const uint32_t c = quad_column(piece);
+        Quad q;
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+            q.v[i] = __half2float(input[c + i / 2 * 8 + i % 2]);
+        }
+        __syncwarp();
+        stage_piece<block>(piece, q);
     }
-    if (meet) barrier_wait();
+}
 
-    const uint32_t mine = divide(at.sm * quads, p.by_grid), mine_end = divide((at.sm + 1) * quads, p.by_grid);
+// The staged input becomes rmsnorm(x) * norm in the order `inverse`, x being
+// the residual stream. meet: all blocks meet before x is read.
+template <uint32_t block>
+__device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* inverse, bool meet) {
+    const DecodeParams& p = shared().params;
+    const uint32_t warp = threadIdx.x / 32, warps = p.warps, hidden = p.hidden, pieces = (hidden + 511) / 512 * 4;
+    if (meet) tell_grid();
+    Quad weight[kHeld], x[kHeld];
+    unrolled<kHeld>([&](auto h) { weight[h] = norm_quad(norm, warp + h * warps, hidden); });
+    if (meet) wait_for_grid();
+    unrolled<kHeld>([&](auto h) {
+        x[h] = {};
+        if (warp + h * warps < pieces) x[h] = residual_quad(warp + h * warps);
+    });
     float squares = 0;
-    if (add) {
-        // First parts, then second parts: one array in registers at a time.
-        unrolled<kHeld>([&](auto h) {
-            const uint32_t i = self + h * blockDim.x;
-            part[h] = load_coherent(reinterpret_cast<const float4*>(y.first_part(owners[h], i < quads ? 4 * i : 0)));
-        });
-        unrolled<kHeld>([&](auto h) { held[h] = held[h] + part[h]; });
-        uint32_t most = 0;  // parts after the first
-        unrolled<kHeld>([&](auto h) { most = max(most, (owners[h] >> 16) - (owners[h] & 0xffff)); });
+    auto add = [&](const Quad& q) { squares += q.v[0] * q.v[0] + q.v[1] * q.v[1] + q.v[2] * q.v[2] + q.v[3] * q.v[3]; };
+    unrolled<kHeld>([&](auto h) { add(x[h]); });
 #pragma unroll 1
-        for (uint32_t n = 1; n <= most; n++) {
-            unrolled<kHeld>([&](auto h) {
-                const uint32_t s = (owners[h] & 0xffff) + n;
-                part[h] = {0, 0, 0, 0};
-                if (s <= owners[h] >> 16)
-                    part[h] = load_coherent(reinterpret_cast<const float4*>(y.parts + s * 32 + 4 * (self + h * blockDim.x) % 16));
-            });
-            unrolled<kHeld>([&](auto h) { held[h] = held[h] + part[h]; });
-        }
-    }
-    float4 held_weight[kHeld];
-    unrolled<kHeld>([&](auto h) { held_weight[h] = __ldg(weight + min(self + h * blockDim.x, quads - 1)); });
-    unrolled<kHeld>([&](auto h) {
-        const uint32_t i = self + h * blockDim.x;
-        if (i < quads) squares += square(held[h]);
-        if (i >= mine && i < mine_end) reinterpret_cast<float4*>(x_out)[i] = held[h];
-    });
-#pragma unroll 1
-    for (uint32_t i = self + kHeld * blockDim.x; i < quads; i += blockDim.x) {
-        const float4 v = add_quad(x, y_job, y_parity, add, i);
-        squares += square(v);
-        if (i >= mine && i < mine_end) reinterpret_cast<float4*>(x_out)[i] = v;
-    }
+    for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps) add(residual_quad(piece));
     squares = warp_sum(squares);
-    if (at.lane == 0) shared().sums[at.warp] = squares;
-    __syncthreads();
-    const float factor = rsqrtf(warp_sum(at.lane < at.warps ? shared().sums[at.lane] : 0.0f) / static_cast<float>(p.hidden) + p.rms_eps);
+    if (lane_id() == 0) shared().sums[warp] = squares;
+    meet_warps();
+    const float factor = rsqrtf(warp_sum(lane_id() < warps ? shared().sums[lane_id()] : 0.0f) / static_cast<float>(hidden) + p.rms_eps);
+    auto put = [&](uint32_t piece, Quad q, const Quad& w) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) q.v[i] *= factor * w.v[i];
+        if (inverse) {
+            scatter(inverse, block, piece, hidden, q);
+        } else {
+            stage_piece<block>(piece, q);
+        }
+    };
     unrolled<kHeld>([&](auto h) {
-        const uint32_t i = self + h * blockDim.x;
-        if (i < quads) put_input(input, inverse, 4 * i, scaled(held[h], held_weight[h], factor));
+        if (warp + h * warps < pieces) put(warp + h * warps, x[h], weight[h]);
     });
 #pragma unroll 1
-    for (uint32_t i = self + kHeld * blockDim.x; i < quads; i += blockDim.x)
-        put_input(input, inverse, 4 * i, scaled(add_quad(x, y_job, y_parity, add, i), __ldg(weight + i), factor));
-    clear_input_tail(input, p.hidden);
-    __syncthreads();
-    sum_input<small>(p.hidden);
+    for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps)
+        put(piece, residual_quad(piece), norm_quad(norm, piece, hidden));
+    meet_warps();
+    if (inverse && block) {
+        settle<block>(pieces);
+        meet_warps();
+    }
     trace();
 }
 
-// All blocks meet; then a vector that lies in global memory as it will be staged, with its padding, is copied.
-// gate_up: it is the output of that job of the layer at `parity`, without the tiles that blocks share: these are completed here.
-template <bool small>
-__device__ __forceinline__ void stage_copy(const half* from, uint32_t cols, bool gate_up, uint32_t parity) {
-    constexpr uint32_t kBorders = 3, kPieces = 4;
-    const DecodeParams& p = shared().params;
-    const uint32_t self = thread_here();
-    half* input = staged_input<small>();
-    barrier_arrive();
+__device__ __forceinline__ void stage_norm(const float* norm, const uint32_t* inverse, uint32_t block, bool meet) {
+    switch (block) {
+        case 128:
+            return stage_norm_as<128>(norm, inverse, meet);
+        case 64:
+            return stage_norm_as<64>(norm, inverse, meet);
+        case 32:
+            return stage_norm_as<32>(norm, inverse, meet);
+        default:
+            return stage_norm_as<0>(norm, inverse, meet);
+    }
+}
 
-    // Before the others have come: which rows of shared tiles are this thread's. A tile belongs to the first border between blocks in it.
-    const Rows y(kJobGateUp, parity);
-    const Divisor by_per_tile = shared().layers[parity].jobs[kJobGateUp].by_per_tile;
-    const uint32_t* inverse = shared().layers[parity].jobs[kJobDown].inverse;
-    uint32_t owners[kBorders], rows[kBorders], at_input[kBorders];
-    auto find = [&](uint32_t n, uint32_t& o, uint32_t& row, uint32_t& to) {
-        const uint32_t s = n / 8, g = n % 8;
-        row = 0;  // of no use, but readable
-        o = 0;
-        to = 0xffffffffu;
-        if (!gate_up || s == 0 || s >= gridDim.x) return;
-        const uint32_t border = share_begin(y.units.divisor, s, p.by_grid), tile = divide(border, by_per_tile),
-                       tile_begin = tile * y.per_tile;
-        if (border >= y.units.divisor || border == tile_begin || share_begin(y.units.divisor, s - 1, p.by_grid) > tile_begin) return;
-        const uint32_t i = tile * 8 + g;
-        if (i >= p.intermediate) return;
-        row = tile * 16 + g;
-        o = y.owners(tile);
-        to = input_slot(inverse ? inverse[i] : i);
-    };
-    unrolled<kBorders>([&](auto b) { find(self + b * blockDim.x, owners[b], rows[b], at_input[b]); });
-    barrier_wait();
-
-    // Everything is loaded before anything is used.
-    const uint4* in = reinterpret_cast<const uint4*>(from);
-    uint4* out = reinterpret_cast<uint4*>(input);
-    const uint32_t pieces = (cols + 255) / 256 * 32;
-    float parts[kBorders][4];
-    if (gate_up) {
-        unrolled<kBorders>([&](auto b) {
-            if (at_input[b] == 0xffffffffu) return;
-            parts[b][0] = load_coherent(y.first_part(owners[b], rows[b]));
-            parts[b][1] = load_coherent(y.second_part(owners[b], rows[b]));
-            parts[b][2] = load_coherent(y.first_part(owners[b], rows[b] + 8));
-            parts[b][3] = load_coherent(y.second_part(owners[b], rows[b] + 8));
-        });
-    }
+// The columns of a product's input that are the block's, as tagged halves in
+// global memory, where they lie as they are multiplied.
+template <uint32_t block>
+__device__ __noinline__ void stage_copy_as(const uint32_t* from, uint32_t job, uint32_t l) {
+    const uint32_t warp = threadIdx.x / 32, warps = shared().params.warps;
+    const DecodeJob& j = job_of(job, l);
+    const DecodeShare s = share_of(j, job);
+    const uint32_t begin = s.k0 * kind_columns(j.kind), pieces = s.count ? (s.kn * kind_columns(j.kind) + 127) / 128 : 0;
+    const uint32_t columns = j.matrix.cols, tag = shared().tag;
+    [[maybe_unused]] uint64_t spins = 0;
 #pragma unroll 1
-    for (uint32_t i0 = self; i0 < pieces; i0 += kPieces * blockDim.x) {
-        uint4 v[kPieces];
-        unrolled<kPieces>([&](auto i) { v[i] = load_coherent(in + min(i0 + i * blockDim.x, pieces - 1)); });
-        unrolled<kPieces>([&](auto i) {
-            if (i0 + i * blockDim.x < pieces) out[i0 + i * blockDim.x] = v[i];
+    for (uint32_t first = warp; first < pieces; first += kHeld * warps) {
+        uint2 word[kHeld][2];
+        bool missing;
+        do {
+            missing = false;
+            unrolled<kHeld>([&](auto h) {
+                const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
+                word[h][0] = load_relaxed(reinterpret_cast<const uint2*>(from + c));
+                word[h][1] = load_relaxed(reinterpret_cast<const uint2*>(from + c + 8));
+            });
+            unrolled<kHeld>([&](auto h) {
+                const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
+                missing = missing || (c < columns && word[h][0].x >> 16 != tag) || (c + 1 < columns && word[h][0].y >> 16 != tag) ||
+                          (c + 8 < columns && word[h][1].x >> 16 != tag) || (c + 9 < columns && word[h][1].y >> 16 != tag);
+            });
+            PITH_SPINS(spins);
+        } while (__any_sync(0xffffffffu, missing));
+        unrolled<kHeld>([&](auto h) {
+            if (first + h * warps >= pieces) return;
+            const auto number = [](uint32_t v) { return __half2float(__ushort_as_half(static_cast<unsigned short>(v))); };
+            stage_piece<block>(first + h * warps, {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)});
         });
     }
-    if (gate_up) {
-        __syncthreads();
-        unrolled<kBorders>([&](auto b) {
-            if (at_input[b] == 0xffffffffu) return;
-            const float gate = y.add_parts(parts[b][0], parts[b][1], owners[b], rows[b]),
-                        up = y.add_parts(parts[b][2], parts[b][3], owners[b], rows[b] + 8);
-            input[at_input[b]] = to_half(silu(gate) * up);
-        });
-#pragma unroll 1
-        for (uint32_t n = self + kBorders * blockDim.x; n < gridDim.x * 8; n += blockDim.x) {
-            find(n, owners[0], rows[0], at_input[0]);
-            if (at_input[0] == 0xffffffffu) continue;
-            const float gate = y.read_as<float>(owners[0], rows[0]), up = y.read_as<float>(owners[0], rows[0] + 8);
-            input[at_input[0]] = to_half(silu(gate) * up);
-        }
-    }
-    __syncthreads();
-    sum_input<small>(cols);
+    meet_warps();
     trace();
 }
 
-// The same where gate and up are two matrices.
-template <bool small>
-__device__ __noinline__ void stage_gate_up_apart(uint32_t parity) {
+__device__ __forceinline__ void stage_copy(const uint32_t* from, uint32_t job, uint32_t l) {
+    switch (kind_block(job_of(job, l).kind)) {
+        case 128:
+            return stage_copy_as<128>(from, job, l);
+        case 64:
+            return stage_copy_as<64>(from, job, l);
+        case 32:
+            return stage_copy_as<32>(from, job, l);
+        default:
+            return stage_copy_as<0>(from, job, l);
+    }
+}
+
+// Where gate and up are two matrices, each block makes its part of their
+// product.
+__device__ __noinline__ void activate_apart(uint32_t l) {
     const DecodeParams& p = shared().params;
-    half* input = staged_input<small>();
-    const uint32_t* inverse = shared().layers[parity].jobs[kJobDown].inverse;
-    barrier_meet();
-    const Rows gate(kJobGateUp, parity), up(kJobGateUp + 1, parity);
+    const uint32_t* inverse = layer_of(l).jobs[kJobDown].inverse;
+    const uint2 *gate = sums_of(kJobGateUp), *up = sums_of(kJobGateUp + 1);
 #pragma unroll 1
-    for (uint32_t i = threadIdx.x; i < p.intermediate; i += blockDim.x)
-        input[input_slot(inverse ? inverse[i] : i)] = to_half(silu(gate.read(i)) * up.read(i));
-    clear_input_tail(input, p.intermediate);
-    __syncthreads();
-    sum_input<small>(p.intermediate);
-    trace();
+    for (uint32_t i = blockIdx.x * p.warps * 32 + threadIdx.x; i < p.intermediate; i += gridDim.x * p.warps * 32)
+        put_tagged(hidden_out() + (inverse ? inverse[i] : i), silu(get_tagged(gate + i)) * get_tagged(up + i));
+    meet_warps();
 }
 
 }  // namespace pith::cuda

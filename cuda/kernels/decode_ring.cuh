@@ -1,5 +1,6 @@
-// The decode kernel's stream of weights, keys and values: each warp fills the slots of its own ring, some slots ahead of their use, walking
-// through the units that are its share in the order in which it will use them.
+// The decode kernel's stream of weights, keys and values: one warp fills the
+// stages of a ring, walking through the units that are the block's share in the
+// order of their use. Of a stage's units each computing warp uses one.
 #pragma once
 #include "decode.h"
 #include "device.cuh"
@@ -20,404 +21,332 @@ __device__ __noinline__ void trace() {
 __device__ __forceinline__ void trace() {}
 #endif
 
-// What every thread of the kernel knows of its place.
-struct Place {
-    uint32_t sm = blockIdx.x, sms = gridDim.x;  // blocks of the grid, one an SM
-    uint32_t warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
-};
-
-// All that the kernel's functions share lies in shared memory, and little is passed between them: a thread's own memory on the stack, of
-// 512 threads a block, would be more than the first-level cache holds.
+// All that the kernel's functions share lies in shared memory, and little is
+// passed between them: a thread's own memory on the stack would be more than
+// the first-level cache holds.
 __device__ __forceinline__ DecodeShared& shared() {
     extern __shared__ __align__(128) uint8_t decode_shared[];
     return *reinterpret_cast<DecodeShared*>(decode_shared);
 }
 __device__ __forceinline__ uint8_t* shared_bytes() { return reinterpret_cast<uint8_t*>(&shared()); }
-__device__ __forceinline__ uint32_t shared_base() { return shared_address(&shared()); }
+__device__ __forceinline__ uint8_t* workspace(uint64_t offset) { return shared().params.workspace + offset; }
 
-// The kernel's speed hangs on its size: all that a layer runs must stay in the instruction cache. Hence functions that are called rather
-// than inlined, and loops that are not unrolled. And on the latency of what stands between two phases: no divisions there.
-__device__ __forceinline__ uint32_t divide(uint32_t a, const Divisor& b) { return static_cast<uint32_t>(a * b.magic >> b.shift); }
-
-// Units [begin, end) of `units` that belong to block `sm`. Blocks that have none are the last ones.
-__device__ __forceinline__ uint32_t share_begin(uint32_t units, uint32_t sm, const Divisor& sms) {
-    if (units < sms.divisor) return min(sm, units);
-    return divide(sm * units + sms.divisor - 1, sms);
+// Jobs by number: 0 to kDecodeJobs - 1 are those of a layer, kDecodeJobs is the
+// head.
+__device__ __forceinline__ const DecodeLayer& layer_of(uint32_t l) { return shared().layers[l % kDecodeLayersHeld]; }
+__device__ __forceinline__ const DecodeJob& job_of(uint32_t job, uint32_t l) {
+    return job == kDecodeJobs ? shared().params.head : layer_of(l).jobs[job];
 }
-// The block that a unit belongs to.
-__device__ __forceinline__ uint32_t owner_of(uint32_t unit, const Divisor& units, uint32_t sms) {
-    return divide(unit * min(units.divisor, sms), units);
-}
-// Of n units of a block, where the share of a warp begins.
-__device__ __forceinline__ uint32_t warp_begin(uint32_t n, uint32_t warp, const Divisor& warps) { return divide(n * warp, warps); }
 
-__device__ __forceinline__ uint32_t groups_before(const uint32_t pair, uint32_t magic) { return magic ? __umulhi(pair, magic) : pair; }
+__device__ __forceinline__ uint32_t part(uint32_t n, uint32_t i, uint32_t of) { return n * i / of; }  // where share i of n begins
 
-// How attention of one layer is cut: a head (a block of query heads of one kv head) has one unit for the new position and one for every
-// kv_unit cached ones.
-struct KvCut {
-    uint32_t first;     // first position that is seen
-    uint32_t per_head;  // units
-    uint32_t units;
-    uint32_t blocks;      // that share them all, if heads are shared
-    uint32_t begin, end;  // of this SM
-
-    __device__ __forceinline__ KvCut(const Place& at, uint32_t window) {
-        const DecodeParams& p = shared().params;
-        const uint32_t position = shared().position;
-        first = window && position + 1 > window ? position + 1 - window : 0;
-        per_head = 1 + divide(position - first + p.kv_unit - 1, p.by_kv_unit);
-        const uint32_t heads = p.kv_heads * p.head_blocks;
-        units = heads * per_head;
-        if (per_head - 1 <= p.whole_head_units) {
-            begin = share_begin(heads, at.sm, p.by_grid) * per_head;
-            end = share_begin(heads, at.sm + 1, p.by_grid) * per_head;
-        } else {
-            blocks = min(at.sms, divide(units + at.warps - 1, p.by_warps));  // a unit a warp at least
-            begin = border(at.sm);
-            end = border(at.sm + 1);
-        }
-    }
-    __device__ __forceinline__ uint32_t owner(uint32_t unit) const { return unit * blocks / units; }
-
-private:
-    __device__ __forceinline__ uint32_t border(uint32_t sm) const { return sm >= blocks ? units : (sm * units + blocks - 1) / blocks; }
-};
-
-// Finds what part of a job is a warp's.
-__device__ __noinline__ void find_share(const DecodeJob& j, DecodeShare& to, uint32_t warp) {
+// What a block does of a job. Of o and down a block works on a slice of the
+// columns, and blocks may share tiles; other tiles are whole.
+__device__ __noinline__ void find_share(const DecodeJob& j, uint32_t job, DecodeShare& to) {
     const DecodeParams& p = shared().params;
+    const uint32_t slices = job == kJobO ? min(p.slices_o, j.per_tile) : job == kJobDown ? min(p.slices_down, j.per_tile) : 1;
+    const uint32_t slice = blockIdx.x % slices, member = blockIdx.x / slices, members = (gridDim.x - slice + slices - 1) / slices;
     DecodeShare s;
-    s.begin = share_begin(j.units, blockIdx.x, p.by_grid);
-    s.n = share_begin(j.units, blockIdx.x + 1, p.by_grid) - s.begin;
-    s.from = s.begin + warp_begin(s.n, warp, p.by_warps);
-    s.stop = s.begin + warp_begin(s.n, warp + 1, p.by_warps);
-    s.tile = divide(s.from, j.by_per_tile);
-    s.k = s.from - s.tile * j.per_tile;
-    s.data = (static_cast<uint64_t>(s.tile) * j.matrix.chunks * (j.matrix.type == WeightType::F16 ? 4 : 1) + s.k * 4) * 512;
+    s.k0 = part(j.per_tile, slice, slices);
+    s.kn = part(j.per_tile, slice + 1, slices) - s.k0;
+    uint32_t begin, end;  // units of the slice
+    if (job == kJobO || job == kJobDown) {
+        const uint64_t units = static_cast<uint64_t>(j.matrix.tiles) * s.kn;
+        begin = static_cast<uint32_t>(units * member / members);
+        end = static_cast<uint32_t>(units * (member + 1) / members);
+    } else {
+        begin = part(j.matrix.tiles, member, members) * s.kn;
+        end = part(j.matrix.tiles, member + 1, members) * s.kn;
+    }
+    s.count = end - begin;
+    s.tile = begin / s.kn;
+    s.k = begin - s.tile * s.kn;
+    s.at_once = p.warps / s.kn + 2;
     to = s;
 }
-// The same of job number `job` (kDecodeJobs: the head), from the table where there is one.
-__device__ __forceinline__ DecodeShare share_of(const DecodeJob& j, uint32_t job, uint32_t warp) {
-    if (shared().params.alike || job == kDecodeJobs) return shared().shares[job][warp];
+// From the table where there is one.
+__device__ __forceinline__ DecodeShare share_of(const DecodeJob& j, uint32_t job) {
+    if (shared().params.alike || job == kDecodeJobs) return shared().shares[job];
     DecodeShare s;
-    find_share(j, s, warp);
+    find_share(j, job, s);
     return s;
 }
 
-// Where a warp is in its stream: of the slots of its ring, and of the units that are to fill them. The same in all lanes; kept in shared
-// memory between phases.
-struct StreamState {
-    uint32_t put, get, parity;  // addresses of the next slot to fill and to use; the barrier's parity of the latter
-    uint32_t layer, step;       // what is being read
-    uint32_t unit, end;         // of this step (of a head, for the cache)
-    uint32_t tile, k, per_tile, chunks, groups, magic, pairs;
-    uint32_t dense, values_next;
-    uint32_t kv_at, kv_end, kv_per_head, kv_first, kv_head_unit;
-    uint32_t reserved;
-    const uint8_t* data;    // where the next unit begins; keys
-    const uint8_t* scales;  // values
-    const uint8_t* zeros;
-};
-static_assert(sizeof(StreamState) <= sizeof(DecodeShared::streams[0]));
+// How attention of one layer is cut: a head (a block of query heads of one kv
+// head) has one unit for the new position and one for every kv_unit cached
+// ones.
+struct KvCut {
+    uint32_t first;       // first position that is seen
+    uint32_t per_head;    // units
+    uint32_t blocks;      // that share them all; 0: heads are not shared
+    uint32_t begin, end;  // of this block
+    uint32_t units;
 
-class Stream {
-public:
-    StreamState s;
-
-    __device__ __forceinline__ Stream() {
+    __device__ __forceinline__ explicit KvCut(uint32_t window) {
         const DecodeParams& p = shared().params;
-        slot_bytes = p.slot_bytes;
-        slots = p.slots;
-        zero_at = p.zero_at;
-        base = shared_base() + p.shared_ring + at.warp * slots * slot_bytes;
-        end = base + slots * slot_bytes;
-        policy = evict_first_policy();
-        s = home();
-        __syncwarp();
-    }
-    __device__ __forceinline__ void save() {
-        __syncwarp();
-        home() = s;
-        __syncwarp();
-    }
-    // Once, before anything else.
-    static __device__ __forceinline__ void begin() {
-        Stream stream;
-        if (kHasBulkCopy && stream.at.lane == 0) {
-            for (uint32_t i = 0; i < stream.slots; i++) make_bulk_barrier(stream.barrier_of(stream.base + i * stream.slot_bytes));
-            bulk_barriers_made();
-        }
-        stream.s = {};
-        stream.s.put = stream.s.get = stream.base;
-        stream.s.step = 0xffffffffu;
-        stream.save();
-    }
-
-    // ---- the using side ----
-    __device__ __forceinline__ uint32_t zero_offset() const { return zero_at; }
-    __device__ __forceinline__ void used() {
-        s.get += slot_bytes;
-        if (s.get == end) s.get = base, s.parity ^= 1;
-    }
-    // The slot after the next one to use.
-    __device__ __forceinline__ uint32_t second() const { return s.get + slot_bytes == end ? base : s.get + slot_bytes; }
-    // Until the next slot to use is filled, for every lane.
-    __device__ __forceinline__ void wait() const {
-        if constexpr (kHasBulkCopy) {
-            wait_bulk(barrier_of(s.get), s.parity);
+        const uint32_t position = shared().position, heads = p.kv_heads * p.head_blocks;
+        first = window && position + 1 > window ? position + 1 - window : 0;
+        per_head = 1 + (position - first + p.kv_unit - 1) / p.kv_unit;
+        units = heads * per_head;
+        if (per_head - 1 <= p.whole_head_units) {
+            blocks = 0;
+            begin = heads < gridDim.x ? min(blockIdx.x, heads) * per_head : part(heads, blockIdx.x, gridDim.x) * per_head;
+            end = heads < gridDim.x ? min(blockIdx.x + 1, heads) * per_head : part(heads, blockIdx.x + 1, gridDim.x) * per_head;
         } else {
-            wait_groups(slots - 1);
+            blocks = min(gridDim.x,
+                         (units + p.warps - 1) / p.warps);  // a unit a warp at least
+            begin = border(blockIdx.x);
+            end = border(blockIdx.x + 1);
         }
     }
-    // The same for two slots.
-    __device__ __forceinline__ void wait_two() const {
-        if constexpr (kHasBulkCopy) {
-            wait_bulk(barrier_of(s.get), s.parity);
-            wait_bulk(barrier_of(second()), second() == base ? s.parity ^ 1 : s.parity);
-        } else {
-            wait_groups(slots - 2);
-        }
-    }
-
-    // ---- the filling side ----
-    // Fills the next slot, or leaves it as it is once nothing is left to read.
-    // cache: this is where the cache is being read.
-    template <bool cache = false>
-    __device__ __forceinline__ void issue();
-    __device__ __forceinline__ void issue_any() {
-        if (s.unit == s.end) next();
-        if (s.unit != s.end) {
-            if (s.step == kKvStep) {
-                issue_kv();
-            } else {
-                issue_matrix();
-            }
-        }
-        filled();
+    __device__ __forceinline__ uint32_t owner(uint32_t unit) const {
+        return static_cast<uint32_t>(static_cast<uint64_t>(unit) * blocks / units);
     }
 
 private:
-    static constexpr uint32_t kKvStep = 3, kSteps = kDecodeJobs + 1;  // a layer's steps: q, k, v, cache, o, gate, up, down
-
-    Place at;
-    uint32_t base, end, slot_bytes, slots, zero_at;
-    uint64_t policy;
-
-    __device__ __forceinline__ StreamState& home() const { return *reinterpret_cast<StreamState*>(shared().streams[at.warp]); }
-    __device__ __forceinline__ uint32_t barrier_of(uint32_t slot) const { return slot + slot_bytes - 16; }
-    __device__ __forceinline__ void filled() {
-        if constexpr (!kHasBulkCopy) cp_async_commit();
-        s.put += slot_bytes;
-        if (s.put == end) s.put = base;
-    }
-    static __device__ __forceinline__ void wait_groups(uint32_t pending) {
-        switch (pending) {
-            case 0:
-                cp_async_wait<0>();
-                break;
-            case 1:
-                cp_async_wait<1>();
-                break;
-            case 2:
-                cp_async_wait<2>();
-                break;
-            case 3:
-                cp_async_wait<3>();
-                break;
-            case 4:
-                cp_async_wait<4>();
-                break;
-            case 5:
-                cp_async_wait<5>();
-                break;
-            case 6:
-                cp_async_wait<6>();
-                break;
-            case 7:
-                cp_async_wait<7>();
-                break;
-            case 8:
-                cp_async_wait<8>();
-                break;
-            case 9:
-                cp_async_wait<9>();
-                break;
-            case 10:
-                cp_async_wait<10>();
-                break;
-            case 11:
-                cp_async_wait<11>();
-                break;
-            case 12:
-                cp_async_wait<12>();
-                break;
-            default:
-                cp_async_wait<13>();
-                break;
-        }
-        __syncwarp();
-    }
-
-    __device__ __forceinline__ void issue_matrix() {
-        const uint32_t n = s.dense ? 4 : min(4u, s.chunks - 4 * s.k);
-        const uint32_t first = groups_before(8 * s.k, s.magic), last = groups_before(min(8 * s.k + 8, s.pairs) - 1, s.magic),
-                       many = last + 1 - first;
-        const uint8_t* scale = s.scales + (static_cast<uint64_t>(s.tile) * s.groups + first) * 32;
-        if constexpr (kHasBulkCopy) {
-            if (elect_lane()) {
-                const uint32_t barrier = barrier_of(s.put), words = s.zeros ? last / 4 - first / 4 + 1 : 0;
-                expect_bulk(barrier, n * 512 + (s.dense ? 0 : (many + words) * 32));
-                bulk_copy(s.put, s.data, n * 512, barrier, policy);
-                if (!s.dense) bulk_copy(s.put + 2048, scale, many * 32, barrier, policy);
-                if (words)
-                    bulk_copy(s.put + zero_at, s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32,
-                              words * 32, barrier, policy);
-            }
-        } else {
-#pragma unroll
-            for (uint32_t i = 0; i < 4; i++)
-                if (i < n) cp_async_16(s.put + i * 512 + at.lane * 16, s.data + i * 512 + at.lane * 16, policy);
-            if (!s.dense && at.lane < many * 2) cp_async_16(s.put + 2048 + at.lane * 16, scale + at.lane * 16, policy);
-            if (!s.dense && s.zeros && at.lane >= 16 && at.lane - 16 < (last / 4 - first / 4 + 1) * 2)
-                cp_async_16(s.put + zero_at + (at.lane - 16) * 16,
-                            s.zeros + (static_cast<uint64_t>(s.tile) * ((s.groups + 3) / 4) + first / 4) * 32 + (at.lane - 16) * 16,
-                            policy);
-        }
-        s.data += n * 512;
-        s.unit++;
-        if (++s.k == s.per_tile) s.k = 0, s.tile++;
-    }
-
-    __device__ __forceinline__ void issue_kv() {
-        const DecodeParams& p = shared().params;
-        const uint32_t from = s.kv_first + (s.unit - s.kv_head_unit - 1) * p.kv_unit, n = min(p.kv_unit, shared().position - from);
-        const uint8_t* src = (s.values_next ? s.scales : s.data) + static_cast<uint64_t>(from) * p.head_dim * 2;
-        if constexpr (kHasBulkCopy) {
-            if (elect_lane()) {
-                const uint32_t barrier = barrier_of(s.put);
-                expect_bulk(barrier, n * p.head_dim * 2);
-                bulk_copy(s.put, src, n * p.head_dim * 2, barrier);
-            }
-        } else {
-            const uint32_t pieces = n * p.head_dim / 8;
-#pragma unroll
-            for (uint32_t i = 0; i < 4; i++)
-                if (at.lane + 32 * i < pieces) cp_async_16(s.put + (at.lane + 32 * i) * 16, src + (at.lane + 32 * i) * 16);
-        }
-        s.unit += s.values_next;
-        s.values_next ^= 1;
-    }
-
-    // To the next step that has units for this warp; unit == end if there is none.
-    __device__ __forceinline__ void next() {
-        const DecodeParams& p = shared().params;
-        if (s.layer > p.layer_count) return;
-#pragma unroll 1
-        for (;;) {
-            if (s.step == kKvStep && next_head()) return;
-            if (++s.step == kSteps) s.step = 0, s.layer++;
-            const bool head = s.layer >= p.layer_count;
-            if (head && (s.layer > p.layer_count || s.step)) {
-                s.layer = p.layer_count + 1;
-                s.unit = s.end = 0;
-                return;
-            }
-            if (s.step == kKvStep) {
-                const uint32_t window = of_layer().window;
-                if (window) {
-                    const KvCut cut(at, window);
-                    s.kv_at = cut.begin;
-                    s.kv_end = cut.end;
-                    s.kv_per_head = cut.per_head;
-                    s.kv_first = cut.first;
-                } else {
-                    s.kv_at = shared().kv_cut[0];
-                    s.kv_end = shared().kv_cut[1];
-                    s.kv_per_head = shared().kv_cut[2];
-                    s.kv_first = 0;
-                }
-                if (s.kv_per_head == 1) s.kv_at = s.kv_end;  // nothing is in the cache
-            } else if (begin_job(head ? p.head : of_layer().jobs[s.step < kKvStep ? s.step : s.step - 1], head ? kDecodeJobs
-                                                                                                          : s.step < kKvStep
-                                                                                                              ? s.step
-                                                                                                              : s.step - 1)) {
-                return;
-            }
-        }
-    }
-
-    __device__ __forceinline__ const DecodeLayer& of_layer() const {
-        return s.layer < shared().resident ? shared().layers[s.layer & 1] : shared().params.layers[s.layer];
-    }
-
-    __device__ __forceinline__ bool begin_job(const DecodeJob& j, uint32_t job) {
-        const Matrix& m = j.matrix;
-        if (!m.data) return false;
-        const DecodeShare share = share_of(j, job, at.warp);
-        s.unit = share.from;
-        s.end = share.stop;
-        if (s.unit == s.end) return false;
-        s.per_tile = j.per_tile;
-        s.tile = share.tile;
-        s.k = share.k;
-        s.chunks = m.chunks;
-        s.groups = m.groups;
-        s.magic = j.magic;
-        s.pairs = (m.cols + 31) / 32;
-        s.dense = m.type == WeightType::F16;
-        s.data = m.data + share.data;
-        s.scales = reinterpret_cast<const uint8_t*>(m.scales);
-        s.zeros = reinterpret_cast<const uint8_t*>(m.zeros);
-        return true;
-    }
-
-    // The share of this warp in the next head that has some.
-    __device__ __forceinline__ bool next_head() {
-        const DecodeParams& p = shared().params;
-#pragma unroll 1
-        while (s.kv_at < s.kv_end) {
-            const uint32_t head = s.kv_at / s.kv_per_head, stop = min(s.kv_end, (head + 1) * s.kv_per_head), n = stop - s.kv_at;
-            s.kv_head_unit = head * s.kv_per_head;
-            s.unit = s.kv_at + warp_begin(n, at.warp, p.by_warps);
-            s.end = s.kv_at + warp_begin(n, at.warp + 1, p.by_warps);
-            s.kv_at = stop;
-            if (s.unit == s.kv_head_unit && s.unit < s.end) s.unit++;  // the new position is not in the cache
-            if (s.unit == s.end) continue;
-            const uint64_t offset = static_cast<uint64_t>(divide(head, p.by_head_blocks)) * p.kv_positions * p.head_dim * 2;
-            s.data = reinterpret_cast<const uint8_t*>(of_layer().keys) + offset;
-            s.scales = reinterpret_cast<const uint8_t*>(of_layer().values) + offset;
-            s.values_next = 0;
-            return true;
-        }
-        return false;
+    __device__ __forceinline__ uint32_t border(uint32_t block) const {
+        return block >= blocks ? units : static_cast<uint32_t>((static_cast<uint64_t>(block) * units + blocks - 1) / blocks);
     }
 };
 
-// This warp has used the next `used` slots; `count` are filled.
-__device__ __noinline__ void feed(uint32_t used, uint32_t count) {
-    Stream stream;
-#pragma unroll 1
-    for (uint32_t i = 0; i < used; i++) stream.used();
-#pragma unroll 1
-    for (uint32_t i = 0; i < count; i++) stream.issue_any();
-    stream.save();
-}
+__device__ __forceinline__ uint32_t groups_before(uint32_t block, uint32_t magic) { return magic ? __umulhi(block, magic) : block; }
 
-template <bool cache>
-__device__ __forceinline__ void Stream::issue() {
-    if (s.unit != s.end && s.step != kKvStep) {
-        issue_matrix();
-        filled();
-    } else if (cache && s.unit != s.end) {
-        issue_kv();
-        filled();
-    } else {  // seldom, and not worth the code here
-        save();
-        feed(0, 1);
-        s = home();
+// ---- the ring
+// -------------------------------------------------------------------------------------------------------------------------------
+// Stage: 4 KiB of codes or halves for each of its units, scales, zero points; at its end the number of the lap that it is filled in, a
+// barrier that says it is filled, then one that says it is free.
+
+struct Ring {
+    uint32_t base, stages, stage_bytes;
+    bool guarded;
+
+    __device__ __forceinline__ Ring() {
+        const DecodeParams& p = shared().params;
+        stages = p.stages;
+        stage_bytes = p.stage_bytes;
+        guarded = p.guarded;
+        base = shared_address(shared_bytes()) + p.shared_ring;
+    }
+    __device__ __forceinline__ uint32_t at(uint32_t stage) const { return base + stage * stage_bytes; }
+    __device__ __forceinline__ uint32_t filled(uint32_t stage) const { return at(stage) + stage_bytes - 16; }
+    __device__ __forceinline__ uint32_t lap(uint32_t stage) const {
+        uint32_t v;
+        asm volatile("ld.volatile.shared.u32 %0, [%1];" : "=r"(v) : "r"(at(stage) + stage_bytes - 32) : "memory");
+        return v;
+    }
+    __device__ __forceinline__ void set_lap(uint32_t stage, uint32_t v) const {
+        asm volatile("st.volatile.shared.u32 [%0], %1;" ::"r"(at(stage) + stage_bytes - 32), "r"(v) : "memory");
+    }
+    __device__ __forceinline__ uint32_t free(uint32_t stage) const { return at(stage) + stage_bytes - 8; }
+};
+
+// Where one side of the ring is.
+struct RingPlace {
+    uint32_t stage, lap;
+
+    __device__ __forceinline__ void skip(const Ring& r, uint32_t n) {
+        stage += n;
+        while (stage >= r.stages) stage -= r.stages, lap++;
+    }
+    __device__ __forceinline__ void next(const Ring& r) {
+        if (++stage == r.stages) stage = 0, lap++;
+    }
+    // Until the stage is filled. A barrier tells a lap of the ring only from the next one: where the one before it may be missing still,
+    // the number that the filling warp leaves is looked at first.
+    __device__ __forceinline__ void wait(const Ring& r) const {
+        if (r.guarded)
+            while (r.lap(stage) != lap + 1) {
+            }
+        wait_barrier(r.filled(stage), lap & 1);
+    }
+    // This warp needs the stage no more.
+    __device__ __forceinline__ void done(const Ring& r) const {
+        __syncwarp();
+        if (lane_id() == 0) arrive(r.free(stage));
+    }
+};
+
+// ---- the filling warp
+// ----------------------------------------------------------------------------------------------------------------------
+
+class Filler {
+public:
+    __device__ __forceinline__ Filler() : lane(lane_id()), place{0, 0}, oldest(place), under_way(0), policy(evict_first_policy()) {}
+
+    __device__ __forceinline__ void run() {
+        const DecodeParams& p = shared().params;
+        bool waited = false;
+        if (p.layer_count) bring_layer(0);
+#pragma unroll 1
+        for (uint32_t l = 0; l <= p.layer_count; l++) {
+            if (l == p.layer_count) {
+                fill_job(p.head, kDecodeJobs);
+                break;
+            }
+            // The next description takes the place of one that no warp needs any
+            // more.
+            if (l + 1 < p.layer_count) {
+                if (l + 1 >= kDecodeLayersHeld)
+                    while (*static_cast<volatile uint32_t*>(&shared().at_layer) + kDecodeLayersHeld <= l + 1) pause();
+                bring_layer(l + 1);
+            }
+            wait_barrier(shared_address(&shared().layer_come[l % kDecodeLayersHeld]), l / kDecodeLayersHeld & 1);
+            const DecodeLayer& layer = layer_of(l);
+#pragma unroll 1
+            for (uint32_t i = 0; i < kDecodeJobs; i++) {
+                if (i == kJobO) {
+                    if (!waited) {  // before here only weights were read
+                        griddep_wait();
+                        waited = true;
+                        while (!*static_cast<volatile uint32_t*>(&shared().known)) pause();
+                    }
+                    fill_cache(layer);
+                }
+                if (layer.jobs[i].matrix.data) fill_job(layer.jobs[i], i);
+            }
+        }
+    }
+
+private:
+    const uint32_t lane;
+    const Ring ring;
+    RingPlace place, oldest;  // the oldest that may still be under way
+    uint32_t under_way;
+    const uint64_t policy;
+
+    __device__ __forceinline__ void bring_layer(uint32_t l) {
+        const uint32_t barrier = shared_address(&shared().layer_come[l % kDecodeLayersHeld]);
+        expect(barrier, sizeof(DecodeLayer));
+        copy(lane == 0, shared_address(&shared().layers[l % kDecodeLayersHeld]),
+             reinterpret_cast<const uint8_t*>(shared().params.layers + l), sizeof(DecodeLayer), barrier, false);
+        if (!kHasBulkCopy) arrive_when_copied(barrier);
+    }
+
+    __device__ __forceinline__ void expect(uint32_t barrier, uint32_t bytes) const {
+        if (kHasBulkCopy && lane == 0) expect_bulk(barrier, bytes);
         __syncwarp();
     }
-}
+    // Each lane with `wanted` set has something to be copied: multiples of 16
+    // bytes.
+    __device__ __forceinline__ void copy(bool wanted, uint32_t to, const uint8_t* from, uint32_t bytes, uint32_t barrier,
+                                         bool weights) const {
+        if constexpr (kHasBulkCopy) {
+            if (!wanted) return;
+            if (weights) {
+                bulk_copy(to, from, bytes, barrier, policy);
+            } else {
+                bulk_copy(to, from, bytes, barrier);
+            }
+        } else {
+#pragma unroll 1
+            for (uint32_t left = __ballot_sync(0xffffffffu, wanted); left; left &= left - 1) {
+                const uint32_t who = __ffs(left) - 1, to_all = __shfl_sync(0xffffffffu, to, who), n = __shfl_sync(0xffffffffu, bytes, who);
+                const uint8_t* from_all =
+                    reinterpret_cast<const uint8_t*>(__shfl_sync(0xffffffffu, reinterpret_cast<unsigned long long>(from), who));
+#pragma unroll 4
+                for (uint32_t i = lane * 16; i < n; i += 512) cp_async_16(to_all + i, from_all + i, policy);
+            }
+        }
+    }
+    static __device__ __forceinline__ uint32_t sum(uint32_t v) {
+#pragma unroll
+        for (uint32_t m = 16; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
+        return v;
+    }
+    // The next stage may be filled: it is free, and not too much is under way.
+    // (What is asked for and has not come yet stands in the way of every other
+    // access, those with which the grid meets too; more than the memory's latency
+    // needs is of no use.)
+    __device__ __forceinline__ void wait_free() {
+        if (under_way == shared().params.under_way) {
+            wait_barrier(ring.filled(oldest.stage), oldest.lap & 1);
+            oldest.next(ring);
+        } else {
+            under_way++;
+        }
+        wait_barrier(ring.free(place.stage), (place.lap & 1) ^ 1);
+        if (lane == 0) ring.set_lap(place.stage, place.lap + 1);
+    }
+    __device__ __forceinline__ void filled() {
+        if (!kHasBulkCopy) arrive_when_copied(ring.filled(place.stage));
+        place.next(ring);
+    }
+
+    // A stage has the next units. Lane i copies the run of them that is in the
+    // i-th of the tiles they belong to.
+    __device__ __forceinline__ void fill_job(const DecodeJob& j, uint32_t job) {
+        const DecodeParams& p = shared().params;
+        const Matrix& m = j.matrix;
+        const DecodeShare s = share_of(j, job);
+        const bool dense = j.kind == kKindF16;
+        const uint32_t block = dense ? 512 : kind_block(j.kind), per_unit = 512 / block, blocks = (m.cols + block - 1) / block;
+        const uint32_t groups = m.groups, zero_words = (groups + 3) / 4, chunks = m.chunks, magic = j.magic, at_once = p.stage_units;
+        const uint8_t *data = m.data, *scales = reinterpret_cast<const uint8_t*>(m.scales),
+                      *zeros = reinterpret_cast<const uint8_t*>(m.zeros);
+        uint32_t tile = s.tile, k = s.k;
+#pragma unroll 1
+        for (uint32_t left = s.count; left;) {
+            const uint32_t units = min(left, at_once),
+                           start = lane ? s.kn - k + (lane - 1) * s.kn : 0;  // the run's first unit
+            const uint32_t run_tile = tile + lane, run_k = s.k0 + (lane ? 0 : k);
+            const bool mine = start < units;
+            const uint32_t n = mine ? min(units - start, s.k0 + s.kn - run_k) : 0;
+            const uint8_t *codes, *scale = scales, *zero = zeros;
+            uint32_t code_bytes, scale_bytes = 0, zero_bytes = 0;
+            if (dense) {
+                codes = data + (static_cast<uint64_t>(run_tile) * chunks + 2 * run_k) * kF16ChunkBytes;
+                code_bytes = (min(2 * (run_k + n), chunks) - 2 * run_k) * kF16ChunkBytes;
+            } else {
+                const uint32_t first = groups_before(run_k * per_unit, magic),
+                               last = groups_before(min((run_k + n) * per_unit, blocks) - 1, magic);
+                codes = data + (static_cast<uint64_t>(run_tile) * chunks + 8 * run_k) * kQ4ChunkBytes;
+                code_bytes = (min(8 * (run_k + n), chunks) - 8 * run_k) * kQ4ChunkBytes;
+                scale += (static_cast<uint64_t>(run_tile) * groups + first) * 32;
+                scale_bytes = (last + 1 - first) * 32;
+                zero += (static_cast<uint64_t>(run_tile) * zero_words + first / 4) * 32;
+                if (zeros) zero_bytes = (last / 4 + 1 - first / 4) * 32;
+            }
+            const uint32_t barrier = ring.filled(place.stage), stage = ring.at(place.stage),
+                           all = sum(mine ? code_bytes + scale_bytes + zero_bytes : 0);
+            wait_free();
+            expect(barrier, all);
+            copy(mine, stage + start * kUnitBytes, codes, code_bytes, barrier, true);
+            if (!dense) copy(mine, stage + p.scale_at + start * p.unit_groups * 32, scale, scale_bytes, barrier, true);
+            if (zeros && !dense) copy(mine, stage + p.zero_at + start * p.unit_zeros * 32, zero, zero_bytes, barrier, true);
+            filled();
+            left -= units;
+            k += units;
+            while (k >= s.kn) k -= s.kn, tile++;
+        }
+    }
+
+    // Keys and values of cached positions: keys in one stage, values in the next.
+    __device__ __forceinline__ void fill_cache(const DecodeLayer& layer) {
+        const DecodeParams& p = shared().params;
+        const KvCut cut(layer.window);
+        if (cut.per_head == 1) return;
+        const uint32_t width = p.head_dim * 2, at_once = p.stage_units * p.kv_unit;
+#pragma unroll 1
+        for (uint32_t unit = cut.begin; unit < cut.end;) {
+            const uint32_t head = unit / cut.per_head, head_unit = head * cut.per_head, stop = min(cut.end, head_unit + cut.per_head);
+            const uint32_t last = min(shared().position, cut.first + (stop - head_unit - 1) * p.kv_unit);
+            const uint64_t head_at = static_cast<uint64_t>(head / p.head_blocks) * p.kv_positions * width;
+#pragma unroll 1
+            for (uint32_t from = cut.first + (max(unit, head_unit + 1) - head_unit - 1) * p.kv_unit; from < last; from += at_once) {
+                const uint32_t bytes = min(at_once, last - from) * width;
+#pragma unroll 1
+                for (uint32_t i = 0; i < 2; i++) {
+                    const uint8_t* source =
+                        reinterpret_cast<const uint8_t*>(i ? layer.values : layer.keys) + head_at + static_cast<uint64_t>(from) * width;
+                    wait_free();
+                    expect(ring.filled(place.stage), bytes);
+                    copy(lane == 0, ring.at(place.stage), source, bytes, ring.filled(place.stage), false);
+                    filled();
+                }
+            }
+            unit = stop;
+        }
+    }
+};
 
 }  // namespace pith::cuda

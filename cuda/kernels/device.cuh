@@ -1,5 +1,7 @@
-// Small device functions that every kernel shares: asynchronous copies, tensor-core products, 4-bit codes to halves, memory accesses of a
-// given kind. Each compiles for sm_75 and newer; what an architecture lacks is done another way with the same result.
+// Small device functions that every kernel shares: asynchronous copies,
+// tensor-core products, 4-bit codes to halves, memory accesses of a given kind.
+// Each compiles for sm_75 and newer; what an architecture lacks is done another
+// way with the same result.
 #pragma once
 #include <cuda_fp16.h>
 #include <stdint.h>
@@ -17,10 +19,11 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) { return stati
 __device__ __forceinline__ uint32_t lane_id() { return threadIdx.x & 31; }
 
 // ---- asynchronous copies to shared memory
-// ------------------------------------------------------------------------------------------------ Without cp.async the copy is made at
-// once, and commit and wait do nothing.
+// ------------------------------------------------------------------------------------------------
+// Without cp.async the copy is made at once, and commit and wait do nothing.
 
-// An L2 policy for data that is read once (weights): it leaves before anything else does.
+// An L2 policy for data that is read once (weights): it leaves before anything
+// else does.
 __device__ __forceinline__ uint64_t evict_first_policy() {
 #if __CUDA_ARCH__ >= 800
     uint64_t policy;
@@ -31,7 +34,8 @@ __device__ __forceinline__ uint64_t evict_first_policy() {
 #endif
 }
 
-// 16 bytes; both addresses are multiples of 16. `shared` is from shared_address().
+// 16 bytes; both addresses are multiples of 16. `shared` is from
+// shared_address().
 __device__ __forceinline__ void cp_async_16(uint32_t shared, const void* global) {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
@@ -50,7 +54,8 @@ __device__ __forceinline__ void cp_async_16(uint32_t shared, const void* global,
 #endif
 }
 
-// 16 bytes, of which the first `bytes` (0..16) are copied and the rest become zero. `global` is not read if bytes is 0.
+// 16 bytes, of which the first `bytes` (0..16) are copied and the rest become
+// zero. `global` is not read if bytes is 0.
 __device__ __forceinline__ void cp_async_16_zero_fill(uint32_t shared, const void* global, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
@@ -76,8 +81,9 @@ __device__ __forceinline__ void cp_async_wait() {
 }
 
 // ---- bulk copies (sm_90 and newer)
-// ------------------------------------------------------------------------------------------------------- One thread copies many bytes; a
-// barrier in shared memory counts them as they arrive. Elsewhere these are never called.
+// -------------------------------------------------------------------------------------------------------
+// One thread copies many bytes; a barrier in shared memory counts them as they
+// arrive. Elsewhere these are never called.
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 inline constexpr bool kHasBulkCopy = true;
@@ -85,7 +91,8 @@ inline constexpr bool kHasBulkCopy = true;
 inline constexpr bool kHasBulkCopy = false;
 #endif
 
-// A barrier of 8 bytes for one arriving thread. All its barriers made, that thread calls bulk_barriers_made().
+// A barrier of 8 bytes for one arriving thread. All its barriers made, that
+// thread calls bulk_barriers_made().
 __device__ __forceinline__ void make_bulk_barrier(uint32_t shared) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared) : "memory");
@@ -116,16 +123,20 @@ __device__ __forceinline__ void expect_bulk(uint32_t barrier, uint32_t bytes) {
 // bytes: a multiple of 16, as both addresses are.
 __device__ __forceinline__ void bulk_copy(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared), "l"(global),
-                 "r"(bytes), "r"(barrier)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::"
+        "bytes [%0], [%1], %2, [%3];" ::"r"(shared),
+        "l"(global), "r"(bytes), "r"(barrier)
+        : "memory");
 #endif
 }
 __device__ __forceinline__ void bulk_copy(uint32_t shared, const void* global, uint32_t bytes, uint32_t barrier, uint64_t policy) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(shared),
-                 "l"(global), "r"(bytes), "r"(barrier), "l"(policy)
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::"
+        "bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(shared),
+        "l"(global), "r"(bytes), "r"(barrier), "l"(policy)
+        : "memory");
 #endif
 }
 // Until the phase of that parity has ended.
@@ -143,27 +154,115 @@ __device__ __forceinline__ void wait_bulk(uint32_t barrier, uint32_t parity) {
 #endif
 }
 
+// ---- barriers in shared memory
+// ----------------------------------------------------------------------------------------------------
+// 8 bytes each. A barrier's phase ends when those it counts have arrived;
+// waiting names the parity of the phase (the phase before the first counts as
+// ended). sm_75 has none in hardware: a counter of arrivals stands for it.
+
+// count: threads that arrive; kCopies: what arrives are the copies of one warp
+// (arrive_when_copied), or bulk copies.
+inline constexpr uint32_t kCopies = kHasBulkCopy ? 1 : 32;
+__device__ __forceinline__ void make_barrier(uint32_t shared, uint32_t count) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared), "r"(count) : "memory");
+#else
+    asm volatile("st.volatile.shared.v2.u32 [%0], {%1, %2};" ::"r"(shared), "r"(0), "r"(count == kCopies ? 1 : count) : "memory");
+#endif
+}
+__device__ __forceinline__ void wait_barrier(uint32_t shared, uint32_t parity) {
+#if __CUDA_ARCH__ >= 900
+    wait_bulk(shared, parity);
+#elif __CUDA_ARCH__ >= 800
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
+        "@!done bra again;\n"
+        "}" ::"r"(shared),
+        "r"(parity)
+        : "memory");
+#else
+    uint32_t arrivals, count;
+    do {
+        asm volatile("ld.volatile.shared.v2.u32 {%0, %1}, [%2];" : "=r"(arrivals), "=r"(count) : "r"(shared) : "memory");
+    } while ((arrivals / count & 1) == parity);
+    __threadfence_block();
+#endif
+}
+__device__ __forceinline__ void arrive(uint32_t shared) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(shared) : "memory");
+#else
+    __threadfence_block();
+    asm volatile("red.shared.add.u32 [%0], 1;" ::"r"(shared) : "memory");
+#endif
+}
+// By all lanes of a warp: the barrier's phase ends when all their cp_async_16
+// so far have come.
+__device__ __forceinline__ void arrive_when_copied(uint32_t shared) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared) : "memory");
+#else
+    __syncwarp();
+    if (lane_id() == 0) arrive(shared);
+#endif
+}
+// Of a loop that looks for something again and again.
+__device__ __forceinline__ void pause() { __nanosleep(20); }
+
 // ---- tensor cores
 // ------------------------------------------------------------------------------------------------------------------------
 
-// c += a b; a is 16x16 (row major fragments, as in layout.h), b 16x8: b0 holds rows 2 t, 2 t + 1 of column g, b1 rows 2 t + 8, 2 t + 9.
+// c += a b; a is 16x16 (row major fragments, as in layout.h), b 16x8: b0 holds
+// rows 2 t, 2 t + 1 of column g, b1 rows 2 t + 8, 2 t + 9.
 __device__ __forceinline__ void mma_m16n8k16(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
 #if __CUDA_ARCH__ >= 800
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, "
+        "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 #else
-    // Two products of 8 columns: a0, a1 are the first eight columns' fragment, a2, a3 the last eight's.
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+    // Two products of 8 columns: a0, a1 are the first eight columns' fragment,
+    // a2, a3 the last eight's.
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, "
+        "{%4,%5}, {%6}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(b0));
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, "
+        "{%4,%5}, {%6}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a2), "r"(a3), "r"(b1));
 #endif
 }
 
-// Four 8x8 matrices of halves; lane i gives the address of row i % 8 of matrix i / 8.
+// c += a b in integers; a is 16x32 of unsigned bytes, b 32x8 of signed ones: a0
+// holds row g, columns 4 t .. 4 t + 3, a1 the same of row g + 8, a2 and a3 the
+// columns 16 further; b0 rows 4 t .. 4 t + 3 of column g, b1 those 16 further.
+// c as for halves.
+__device__ __forceinline__ void mma_m16n8k32(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, "
+        "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+#else
+#    define PITH_MMA(c0, c1, a, b)                                                 \
+        asm("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0,%1}, {%2}, {%3}, " \
+            "{%0,%1};"                                                             \
+            : "+r"(c0), "+r"(c1)                                                   \
+            : "r"(a), "r"(b))
+    PITH_MMA(c[0], c[1], a0, b0);
+    PITH_MMA(c[2], c[3], a1, b0);
+    PITH_MMA(c[0], c[1], a2, b1);
+    PITH_MMA(c[2], c[3], a3, b1);
+#    undef PITH_MMA
+#endif
+}
+
+// Four 8x8 matrices of halves; lane i gives the address of row i % 8 of matrix
+// i / 8.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t shared) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -203,9 +302,11 @@ __device__ __forceinline__ uint32_t and_or(uint32_t x) {
     return r;
 }
 
-// What is subtracted from the codes of one row: its zero point in the two forms that Q4 decoding needs.
+// What is subtracted from the codes of one row: its zero point in the two forms
+// that Q4 decoding needs.
 struct ZeroPoint {
-    uint32_t low;   // half2 of -(1024 + z), for codes in the low nibbles of bytes (rows g)
+    uint32_t low;   // half2 of -(1024 + z), for codes in the low nibbles of bytes
+                    // (rows g)
     uint32_t high;  // half2 of -(64 + z), for codes in the high nibbles (rows g + 8)
 };
 __device__ __forceinline__ uint32_t zero_low(uint32_t z) { return (0xe400u + z) * 0x10001u; }
@@ -223,7 +324,8 @@ __device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c
     return r;
 }
 
-// One code word of layout.h to the fragments a0..a3 of (code - zero point), exactly. low: zero_low of row g, high: zero_high of row g + 8.
+// One code word of layout.h to the fragments a0..a3 of (code - zero point),
+// exactly. low: zero_low of row g, high: zero_high of row g + 8.
 __device__ __forceinline__ void decode_q4(uint32_t word, uint32_t low, uint32_t high, uint32_t (&a)[4]) {
     constexpr uint32_t kSixteenth = 0x2c002c00;
     const uint32_t next = word >> 8;
@@ -247,13 +349,20 @@ __device__ __forceinline__ uint4 load_shared_16(uint32_t shared) {
     return v;
 }
 template <uint32_t offset = 0>
+__device__ __forceinline__ uint2 load_shared_8(uint32_t shared) {
+    uint2 v;
+    asm volatile("ld.shared.v2.u32 {%0,%1}, [%2+%3];" : "=r"(v.x), "=r"(v.y) : "r"(shared), "n"(offset) : "memory");
+    return v;
+}
+template <uint32_t offset = 0>
 __device__ __forceinline__ uint32_t load_shared_4(uint32_t shared) {
     uint32_t v;
     asm volatile("ld.shared.u32 %0, [%1+%2];" : "=r"(v) : "r"(shared), "n"(offset) : "memory");
     return v;
 }
 
-// From L2, past this SM's L1: what other SMs may have written since the kernel began.
+// From L2, past this SM's L1: what other SMs may have written since the kernel
+// began.
 template <typename T>
 __device__ __forceinline__ T load_coherent(const T* p) {
     return __ldcg(p);
@@ -273,6 +382,18 @@ __device__ __forceinline__ unsigned long long load_relaxed(const unsigned long l
     asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
     return v;
 }
+// Both words of one moment.
+__device__ __forceinline__ uint2 load_relaxed(const uint2* p) {
+    const unsigned long long v = load_relaxed(reinterpret_cast<const unsigned long long*>(p));
+    return {static_cast<uint32_t>(v), static_cast<uint32_t>(v >> 32)};
+}
+__device__ __forceinline__ void store_relaxed(uint32_t* p, uint32_t v) {
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+// Both words are seen together.
+__device__ __forceinline__ void store_relaxed(uint2* p, uint2 v) {
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(static_cast<unsigned long long>(v.y) << 32 | v.x) : "memory");
+}
 // After relaxed loads that saw what was waited for.
 __device__ __forceinline__ void fence_acquire() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 __device__ __forceinline__ uint32_t add_acquire_release(uint32_t* p, uint32_t v) {
@@ -281,7 +402,8 @@ __device__ __forceinline__ uint32_t add_acquire_release(uint32_t* p, uint32_t v)
     return r;
 }
 
-// ---- programmatic dependent launch (sm_90; elsewhere kernels follow each other as ever)
+// ---- programmatic dependent launch (sm_90; elsewhere kernels follow each
+// other as ever)
 // ---------------------------------------------------
 
 __device__ __forceinline__ void griddep_wait() {
@@ -303,7 +425,8 @@ struct Index {
     static constexpr uint32_t value = i;
     __host__ __device__ constexpr operator uint32_t() const { return i; }
 };
-// f(Index<0>) ... f(Index<n - 1>): unrolled by the language, so that arrays indexed by it are registers.
+// f(Index<0>) ... f(Index<n - 1>): unrolled by the language, so that arrays
+// indexed by it are registers.
 template <uint32_t n, uint32_t i = 0, typename F>
 __device__ __forceinline__ void unrolled(F&& f) {
     if constexpr (i < n) {

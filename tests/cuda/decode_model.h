@@ -1,4 +1,5 @@
-// Random models for the decode test: their matrices packed for the device, and their float64 evaluation on the host.
+// Random models for the decode test: their matrices packed for the device, and
+// their float64 evaluation on the host.
 #pragma once
 
 // ---- random models
@@ -13,7 +14,8 @@ struct Kind {  // of a matrix
 struct Part {  // a matrix on the host
     uint32_t rows, cols, group, groups;
     Kind kind;
-    std::vector<uint8_t> codes, zero;  // stored order; zero [rows][groups], without the offset
+    std::vector<uint8_t> codes,
+        zero;  // stored order; zero [rows][groups], without the offset
     std::vector<float> scale, bias, row_scale, dense;
     std::vector<uint32_t> perm;
     std::vector<double> w;  // as multiplied: [rows][cols]

@@ -1,4 +1,5 @@
-// The decode kernel against a float64 evaluation of random models, run-to-run equality, and (--time) its speed beside a pure read.
+// The decode kernel against a float64 evaluation of random models, run-to-run
+// equality, and (--time) its speed beside a pure read.
 #include "../../cuda/kernels/decode.cu"
 
 #include <cuda_runtime.h>
@@ -48,18 +49,17 @@ static void release() {
 
 struct Variant {
     const char* name;
-    bool small;
-    uint32_t sms, shared, threads;  // 0: the device's
+    uint32_t sms, shared, warps;  // 0: the device's
 };
 
 static int device_sms, device_shared;
 
 static bool plan(DecodeParams& p, const std::vector<DecodeLayer>& layers, const Variant& v) {
-    return decode_plan(&p, layers.data(), v.sms ? v.sms : device_sms, v.shared ? v.shared : device_shared, v.threads, v.small);
+    return decode_plan(&p, layers.data(), v.sms ? v.sms : device_sms, v.shared ? v.shared : device_shared, v.warps);
 }
 
 static void launch(const DecodeParams& p, cudaStream_t stream = nullptr) {
-    const void* kernel = p.small ? reinterpret_cast<const void*>(&pith_decode_small) : reinterpret_cast<const void*>(&pith_decode);
+    const void* kernel = reinterpret_cast<const void*>(&pith_decode);
     CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, p.shared_bytes));
     void* args[] = {const_cast<DecodeParams*>(&p)};
     CHECK(cudaLaunchCooperativeKernel(kernel, dim3(p.grid), dim3(p.threads), args, p.shared_bytes, stream));
@@ -107,8 +107,8 @@ static bool run_case(const Shape& shape, const Variant& variant) {
         }
     }
     const bool ok = worst < 2e-3 && cache_worst < 0.03 && equal;
-    std::printf("%s %s/%s logits %.2e cache %.1e%s (slots %u of %u)\n", ok ? "ok" : "FAIL", shape.name, variant.name, worst, cache_worst,
-                equal ? "" : " NOT EQUAL twice", m.p.slots, m.p.slot_bytes);
+    std::printf("%s %s/%s logits %.2e cache %.1e%s (%u stages of %u)\n", ok ? "ok" : "FAIL", shape.name, variant.name, worst, cache_worst,
+                equal ? "" : " NOT EQUAL twice", m.p.stages, m.p.stage_bytes);
     release();
     return ok;
 }
@@ -209,6 +209,29 @@ static int test() {
          3},
         {"whole row, apart", 320,         5,       5,   64, 880, 300,  2,     0, q4(0, true, true), q4(0),
          q4(0, false, true), q4(0, true), dense(), 130, 1,  1,   true, false, 2},
+        {"slices", 576, 16, 4, 128, 4200, 300, 2, 0, q4(128), q4(128), q4(128), q4(128), q4(128), 30, 0, 0, false, false, 2},
+        {"slices g32 asym act-order", 1088,         8,  8, 256, 4160,  131,   2, 0, q4(32, true), q4(32, true, true), q4(32, true, true),
+         q4(32, true, true),          q4(32, true), 30, 0, 0,   false, false, 2},
+        {"slices g64 asym, dense",
+         320,
+         33,
+         1,
+         64,
+         4104,
+         131,
+         2,
+         0,
+         q4(64, true),
+         q4(64, true),
+         q4(64, true),
+         dense(),
+         q4(32, true),
+         30,
+         0,
+         0,
+         false,
+         false,
+         2},
         {"7 heads of 80, g128 asym",
          560,
          7,
@@ -256,7 +279,7 @@ static int test() {
          q4(128, false, true), q4(64), 20, 1, 1,  true, false, 3},
     };
     const Variant variants[] = {
-        {"normal", false, 0, 0, 512}, {"small", true, 0, 48 * 1024, 256}, {"7 blocks, 64 KB", false, 7, 64 * 1024, 256}};
+        {"normal", 0, 0, 12}, {"8 warps", 0, 0, 8}, {"small", 0, 48 * 1024, 12}, {"7 blocks, 64 KB", 7, 64 * 1024, 8}};
     int failed = 0;
     for (const Shape& s : shapes)
         for (const Variant& v : variants) failed += !run_case(s, v);

@@ -1,4 +1,5 @@
-// How fast a decoded token is, on synthetic models, beside a pure read of more than a gigabyte in the same run.
+// How fast a decoded token is, on synthetic models, beside a pure read of more
+// than a gigabyte in the same run.
 #pragma once
 
 __global__ void fill_words(uint32_t* p, size_t n, uint32_t seed) {
@@ -173,21 +174,22 @@ static double timed_us(TimedModel& m, DecodeParams p, uint32_t layers, uint32_t 
 #ifdef PITH_TRACE
 // Mean microseconds between the marks of a layer, over blocks and layers.
 static void print_trace(uint32_t layers, uint32_t blocks) {
-    static const char* const names[] = {"S qkv",  "units", "add",  "arrive", "wait", "attend", "arrive", "wait",
-                                        "copy",   "units", "add",  "arrive", "wait", "S gate", "units",  "add",
-                                        "arrive", "wait",  "copy", "units",  "add",  "arrive", "wait"};
-    constexpr uint32_t kMarks = 23, kFirst = 2;  // before the first layer: arrive, wait
+    static const char* const names[] = {"arrive", "wait", "norm", "qkv",  "attend", "copy", "o",
+                                        "arrive", "wait", "norm", "gate", "copy",   "down"};
+    constexpr uint32_t kMarks = 13, kFirst = 0;
     std::vector<long long> t(256 * 2048);
     CHECK(cudaMemcpyFromSymbol(t.data(), pith_trace, t.size() * 8));
     int khz = 0;
     CHECK(cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, 0));
     std::printf("trace:");
     for (uint32_t m = 0; m < kMarks; m++) {
-        double sum = 0, n = 0;
+        double sum = 0, n = 0, least = 1e9, most = 0;
         for (uint32_t b = 0; b < blocks; b++)
             for (uint32_t l = 4; l + 1 < layers && kFirst + l * kMarks + m < 2048; l++)
-                sum += t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1], n++;
-        std::printf(" %s %.2f", names[m], sum / n / khz * 1e3);
+                sum += t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1], n++,
+                    least = std::min(least, double(t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1])),
+                    most = std::max(most, double(t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1]));
+        std::printf(" %s %.2f [%.1f %.1f]", names[m], sum / n / khz * 1e3, least / khz * 1e3, most / khz * 1e3);
     }
     std::printf("\n");
 }
@@ -204,28 +206,29 @@ static int time_models(int argc, char** argv) {
         {"72b", 8192, 64, 8, 128, 29568, 152064, 31, 128, false, true, false, false},
     };
     const double peak = read_bandwidth();
-    std::printf("pure read %.0f GB/s\nmodel      pos variant        thr slots  us/token  GB/s ratio  us/layer fixed/layer\n", peak);
+    std::printf(
+        "pure read %.0f GB/s\nmodel      pos variant        thr slots  "
+        "us/token  GB/s ratio  us/layer fixed/layer\n",
+        peak);
     for (const TimedShape& s : shapes) {
         bool wanted = argc == 0;
         for (int i = 0; i < argc; i++) wanted |= !std::strcmp(argv[i], s.name);
         if (!wanted) continue;
         auto m = timed_model(s);
         CHECK(cudaDeviceSynchronize());
-        const Variant variants[] = {{"normal", false, 0, 0, 512},       {"normal", false, 0, 0, 384},
-                                    {"normal", false, 0, 0, 256},       {"99 KB", false, 0, 99 * 1024, 512},
-                                    {"small", true, 0, 48 * 1024, 512}, {"small", true, 0, 48 * 1024, 256}};
+        const Variant variants[] = {
+            {"normal", 0, 0, 8}, {"normal", 0, 0, 12}, {"normal", 0, 0, 16}, {"99 KB", 0, 99 * 1024, 12}, {"small", 0, 48 * 1024, 12}};
         for (const Variant& v : variants) {
-            if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared - kSpare, v.threads, v.small))
-                continue;
+            if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared - kSpare, v.warps)) continue;
             if (std::getenv("ONLY") && std::strcmp(std::getenv("ONLY"), v.name)) continue;
-            if (std::getenv("THREADS") && std::atoi(std::getenv("THREADS")) != static_cast<int>(v.threads)) continue;
+            if (std::getenv("WARPS") && std::atoi(std::getenv("WARPS")) != static_cast<int>(v.warps)) continue;
             m->p.workspace = static_cast<uint8_t*>(device_words(m->p.workspace_bytes, 0, true));
             for (uint32_t position : {0u, 1920u}) {
                 const double many = timed_us(*m, m->p, s.layers, position), one = timed_us(*m, m->p, 1, position);
                 const double kv = 4.0 * position * s.kv_heads * s.head_dim, layer = m->layer_bytes + kv,
                              bytes = layer * s.layers + m->head_bytes;
                 const double per = (many - one) / (s.layers - 1);
-                std::printf("%-9s %4u %-13s %4u %4u %10.1f %6.0f %5.3f %8.2f %7.2f\n", s.name, position, v.name, v.threads, m->p.slots,
+                std::printf("%-9s %4u %-13s %4u %4u %10.1f %6.0f %5.3f %8.2f %7.2f\n", s.name, position, v.name, m->p.warps, m->p.stages,
                             many, bytes / many * 1e-3, bytes / many * 1e-3 / peak, per, per - layer / peak * 1e-3);
 #ifdef PITH_TRACE
                 timed_us(*m, m->p, s.layers, position);
