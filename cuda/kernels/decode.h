@@ -245,9 +245,14 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     for (uint32_t l = 0; l < p->layer_count; l++)
         for (uint32_t i = 0; i < kDecodeJobs; i++) count_units(layers[l].jobs[i], i);
 
-    // Shared memory. Attention uses the input's place.
-    for (uint32_t c = warps > 8 && warps < 12 ? 8 : warps;; c = c > 8 ? 8 : c - 1) {
-        if (!c) return false;
+    // Shared memory: of these the first that fits and leaves some stages. Attention uses the input's place.
+    constexpr struct {
+        uint32_t warps, stage_units, stages;
+    } kForms[] = {{12, 4, 4}, {8, 4, 4}, {8, 2, 3}, {6, 2, 3}, {4, 2, 3}, {4, 1, 3}, {2, 1, 2}, {1, 1, 2}};
+    p->warps = 0;
+    for (const auto& form : kForms) {
+        const uint32_t c = form.warps;
+        if (c > warps) continue;
         const uint32_t slice_o = (o_units + p->slices_o - 1) / p->slices_o * o_unit,
                        slice_down = (down_units + p->slices_down - 1) / p->slices_down * down_unit;
         uint32_t cols = whole_cols > slice_o ? whole_cols : slice_o;
@@ -259,7 +264,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         p->input_bytes = p->at_blocks + cols / block * 8;
         if (p->input_bytes < attention) p->input_bytes = attention;
         p->input_bytes = decode_up(p->input_bytes, 128);
-        p->stage_units = c % 4 || c == 4 ? 1 : 4;
+        p->stage_units = form.stage_units;
         p->groups = c / p->stage_units;
         p->scale_at = p->stage_units * kUnitBytes;
         p->zero_at = p->scale_at + p->stage_units * p->unit_groups * 32;
@@ -271,18 +276,19 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         p->shared_ring = p->shared_input + p->input_bytes;
         p->stages = p->shared_ring < shared_limit ? (shared_limit - p->shared_ring) / p->stage_bytes : 0;
         if (p->stages > 32) p->stages = 32;
-        p->under_way = p->stage_units == 4 ? 2 : 6;
+        p->under_way = 8 / p->stage_units;
         if (p->under_way >= p->stages) p->under_way = p->stages - 1;
         // A warp that uses stage m has used m - 2 groups + 1 (of keys and values) or a later one, and what came under_way before that is
         // there.
         p->guarded = p->stages < 2 * p->groups + p->under_way - 1;
-        if (p->stages >= 4 && p->stages >= p->groups) {
+        if (p->stages >= form.stages) {
             p->warps = c;
             p->threads = (c + 1) * 32;
             p->shared_bytes = p->shared_ring + p->stages * p->stage_bytes;
             break;
         }
     }
+    if (!p->warps) return false;
 
     // The workspace.
     uint64_t at = 0;
