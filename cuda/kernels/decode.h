@@ -196,7 +196,6 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
 
     // What a stage must hold of a unit, and the staged input.
     uint32_t groups = 0, whole_cols = 0, o_units = 0, o_unit = 0, down_units = 0, down_unit = 0, block = 128;
-    bool asymmetric = false;
     auto look = [&](const DecodeJob& j, uint32_t which) {
         if (!j.matrix.data) return true;
         if (static_cast<uint64_t>(j.per_tile) * j.matrix.tiles >= uint64_t{1} << 24) return false;
@@ -213,7 +212,6 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         if (block > kind_block(j.kind)) block = kind_block(j.kind);
         const uint32_t g = decode_unit_groups(j);
         if (groups < g) groups = g;
-        asymmetric = asymmetric || j.matrix.zeros;
         return true;
     };
     bool fits = look(p->head, kDecodeJobs);
@@ -227,7 +225,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         }
     if (!fits) return false;
     p->unit_groups = groups;
-    p->unit_zeros = asymmetric ? (groups + 6) / 4 : 0;
+    p->unit_zeros = (groups + 6) / 4;  // whether there are any: before a model is loaded nobody knows
     p->slices_o = p->slices_down = 1;
     while (p->slices_o < 4 && p->slices_o * 2 <= sms && p->slices_o * 4 <= o_units) p->slices_o *= 2;
     while (p->slices_down < 4 && p->slices_down * 2 <= sms && p->slices_down * 4 <= down_units) p->slices_down *= 2;

@@ -83,6 +83,8 @@ public:
                 values.next(ring);
                 if (turn == warp / p.stage_units) {
                     const uint32_t mine = from + warp % p.stage_units * p.kv_unit;
+                    place.wait(ring);  // by warps without a share too, or they could count for what the stage held before
+                    values.wait(ring);
                     if (mine < last) see_cached(state, min(p.kv_unit, last - mine), values);
                     place.done(ring);
                     values.done(ring);
@@ -214,8 +216,6 @@ private:
         constexpr uint32_t kMany = rows == 4 ? 2 : 4;  // positions a group of lanes takes at a time
         const uint32_t at = warp % p.stage_units * p.kv_unit * d * 2, keys = ring.at(place.stage) + at,
                        values = ring.at(value_place.stage) + at;
-        place.wait(ring);
-        value_place.wait(ring);
         const uint32_t group = lane / lanes(), at_once = 32 / lanes();
         const bool active = element < d;
 #pragma unroll 1

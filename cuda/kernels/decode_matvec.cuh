@@ -324,7 +324,8 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
                     high += static_cast<float>(high_sum) * (w.y * x_scale * 0.0625f);
                 });
             }
-        } else if (done + warp - in_stage < s.count) {
+        } else if (done + warp - in_stage < s.count) {  // the stage's other units are for its other warps
+            place.wait(ring);                           // else this could count for what the stage held before
             place.done(ring);
         }
         place.skip(ring, groups);

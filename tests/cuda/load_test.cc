@@ -9,6 +9,7 @@
 
 #include "../unit/catch.h"
 #include "fake_driver.h"
+#include "kernels/decode.h"
 #include "model.h"
 #include "packed_reference.h"
 
@@ -89,7 +90,8 @@ struct Loading {
     }
     void close() {
         cuda::model_destroy(model);
-        for (const Used held : {Used::DeviceWeights, Used::DeviceStaging, Used::HostWeights, Used::HostStaging}) CHECK(account.get(held) == 0);
+        for (const Used held : {Used::DeviceWeights, Used::DeviceStaging, Used::HostWeights, Used::HostStaging})
+            CHECK(account.get(held) == 0);
         cuda::close_instance(instance);
         model = instance = nullptr;
     }
@@ -295,6 +297,40 @@ TEST_CASE("every model lies in device memory as its files say, as planned to the
         CHECK(l.account.get(Used::GpuToDevice) >= 500000);
         CHECK(l.account.get(Used::GpuCompute) >= 500000);
         compare_model(l);
+    }
+}
+
+// A session is planned before the model's weights are anywhere: what is asked for must not depend on their addresses.
+TEST_CASE("the single-token kernel is planned without addresses") {
+    const auto plan = [](bool loaded, uint32_t group) {
+        static const uint8_t kByte = 0;
+        const auto job = [&](uint32_t rows, uint32_t cols) {
+            cuda::Matrix m{};
+            m.data = &kByte;
+            m.type = cuda::WeightType::Q4;
+            m.rows = rows, m.cols = cols, m.tiles = (rows + 15) / 16, m.chunks = (cols + 63) / 64;
+            m.group = group, m.groups = (cols + group - 1) / group;
+            if (loaded) m.zeros = m.scales = reinterpret_cast<const uint32_t*>(&kByte);
+            return cuda::make_decode_job(m, nullptr);
+        };
+        cuda::DecodeLayer layer{};
+        layer.jobs[cuda::kJobQkv] = job(1536, 1024);
+        layer.jobs[cuda::kJobO] = job(1024, 1024);
+        layer.jobs[cuda::kJobGateUp] = job(5632, 1024);
+        layer.jobs[cuda::kJobDown] = job(1024, 2816);
+        cuda::DecodeParams p{};
+        p.head = job(1000, 1024);
+        p.layer_count = 1, p.hidden = 1024, p.intermediate = 2816, p.heads = 8, p.kv_heads = 2, p.head_dim = 128, p.vocab = 1000;
+        REQUIRE(cuda::decode_plan(&p, &layer, 132, 227 << 10, 12));
+        return p;
+    };
+    for (const uint32_t group : {32u, 64u, 128u, 1024u}) {
+        const cuda::DecodeParams before = plan(false, group), after = plan(true, group);
+        CHECK(before.workspace_bytes == after.workspace_bytes);
+        CHECK(before.stage_bytes == after.stage_bytes);
+        CHECK(before.stages == after.stages);
+        // room for the zero points of every warp's unit
+        CHECK(after.unit_zeros * 4 >= cuda::decode_unit_groups(after.head));
     }
 }
 
