@@ -35,13 +35,10 @@ namespace pith::cuda {
 // or 2 F16 chunks (128).
 struct DecodeJob {
     Matrix matrix;            // data == NULL: there is none
-    const uint32_t* inverse;  // act-order of this matrix's input: element i lies
-                              // at inverse[i] (layout.h); NULL: at i
+    const uint32_t* inverse;  // act-order of this matrix's input: element i lies at inverse[i] (layout.h); NULL: at i
     uint32_t per_tile;        // units of a tile
     uint32_t kind;            // which inner loop: kKind...
-    uint32_t blocks,
-        magic;  // Q4: a group's blocks of kind_block() columns; n / blocks is the
-                // high word of n * magic, or n if magic is 0
+    uint32_t blocks, magic;   // Q4: a group's blocks of kind_block() columns; n / blocks is the high word of n * magic, or n if magic is 0
 };
 
 enum : uint32_t { kKindF16 = 0, kKindQ4 = 1 };  // Q4: 1 + 2 * (0: blocks of 32 columns, 1: 64, 2: 128) + asymmetric

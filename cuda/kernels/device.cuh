@@ -91,13 +91,7 @@ inline constexpr bool kHasBulkCopy = true;
 inline constexpr bool kHasBulkCopy = false;
 #endif
 
-// A barrier of 8 bytes for one arriving thread. All its barriers made, that
-// thread calls bulk_barriers_made().
-__device__ __forceinline__ void make_bulk_barrier(uint32_t shared) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared) : "memory");
-#endif
-}
+// Once all barriers that copies arrive at are made (make_barrier).
 __device__ __forceinline__ void bulk_barriers_made() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
