@@ -1,5 +1,6 @@
-/* How well a model predicts a text: `perplexity MODEL_DIR [FILE|-] [WINDOW]` cuts the tokens of a file (or of standard input) into windows
-   and predicts each token of a window but the first from those before it. Uses all cores, through the pool of runners/pthread.c. */
+/* How well a model predicts a text: `perplexity [--head8] MODEL_DIR [FILE|-] [WINDOW]` cuts the tokens of a file (or of standard input) into
+   windows and predicts each token of a window but the first from those before it. Uses all cores, through the pool of runners/pthread.c.
+   --head8 holds the head as 8 bits a weight. */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <pith/pith.h>
@@ -100,10 +101,16 @@ static double measure(const pith_model* model, const pith_runner* runner, const 
 }
 
 int main(int argc, char** argv) {
+    pith_model_options options = {.struct_size = sizeof options};
+    if (argc > 1 && strcmp(argv[1], "--head8") == 0) {
+        options.flags = PITH_MODEL_HEAD_8BIT;
+        argc--;
+        argv++;
+    }
     const long window = argc > 3 ? strtol(argv[3], NULL, 10) : 0;
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (argc < 2 || argc > 4 || (argc > 3 && window < 2) || window > 1 << 24) {
-        fprintf(stderr, "usage: perplexity MODEL_DIR [FILE|-] [WINDOW]\n");
+        fprintf(stderr, "usage: perplexity [--head8] MODEL_DIR [FILE|-] [WINDOW]\n");
         return 1;
     }
     size_t size, count;
@@ -112,7 +119,7 @@ int main(int argc, char** argv) {
     pith_model* model;
     pith_tokenizer* tokenizer;
     check(pith_env_create(NULL, &env, &error));
-    check(pith_model_open(env, argv[1], NULL, &model, &error));
+    check(pith_model_open(env, argv[1], &options, &model, &error));
     check(pith_model_load(model, 0, NULL, &error));
     check(pith_tokenizer_load(env, argv[1], &tokenizer, &error));
     pith_token* tokens = encode(tokenizer, text, size, &count);

@@ -38,6 +38,7 @@ pith_status open(pith_model* model, const char* path, const pith_model_options& 
     host.runner = model->env->runner;
     host.cpu_tier = static_cast<uint32_t>(model->env->tier);
     host.scan = options.flags & PITH_MODEL_SCAN;
+    host.head8 = options.flags & PITH_MODEL_HEAD_8BIT;
     host.instance = at.instance;
     host.account = &model->env->account;
     BackendBytes bytes{};
@@ -76,8 +77,10 @@ pith_status pith_model_open(pith_env* env, const char* path, const pith_model_op
     PITH_TRY(read_options(options, &o, "options", error));
     if (o.device >= pith_env_device_count(env))
         return fail(error, PITH_E_ARGUMENT, "options.device is %u, there are %u", o.device, pith_env_device_count(env));
-    if (o.flags & ~uint32_t{PITH_MODEL_MMAP | PITH_MODEL_SCAN})
+    if (o.flags & ~uint32_t{PITH_MODEL_MMAP | PITH_MODEL_SCAN | PITH_MODEL_HEAD_8BIT})
         return fail(error, PITH_E_UNSUPPORTED, "options.flags is 0x%x: a flag is not known", o.flags);
+    if (o.flags & PITH_MODEL_HEAD_8BIT && o.device != 0)
+        return fail(error, PITH_E_UNSUPPORTED, "options.flags asks for an 8-bit head, options.device is %u: only the CPU has one", o.device);
     Call call(env->account, Used::Load, Event::Open);
     pith_model* made = create<pith_model>(env->allocator, env);
     if (!made) return fail_memory(error, "the model", sizeof(pith_model));

@@ -21,7 +21,7 @@ struct BackendHost {           // what the env lends to a backend's model
     uint32_t scan;             // PITH_MODEL_SCAN
     void* instance;            // of the backend
     uint32_t device;           // below what open() counted
-    uint32_t reserved;
+    uint32_t head8;            // PITH_MODEL_HEAD_8BIT; the CPU's only
     pith_cuda_options cuda;    // zero: defaults
     Account* account;          // where what loading uses is added; NULL: nowhere
 };

@@ -12,22 +12,23 @@ namespace pith::kernels {
 enum class Tier : uint32_t { Scalar, Avx2, Avx512, Neon, NeonDotprod, NeonI8mm, Count };
 
 // ---------------------------------------------------------------- weights
-enum class Type : uint32_t { F32, F16, BF16, Q4 };
+enum class Type : uint32_t { F32, F16, BF16, Q4, Q8 };
 
 inline constexpr uint32_t kTileRows = 16;  // rows of a tile: one weight row a lane; the last tile is padded with zero rows
 inline constexpr size_t kWeightAlignment = 64;
 inline constexpr uint32_t kTokenLanes = 8;  // tokens of an interleaved group
+inline constexpr uint32_t kQ8Group = 128;   // columns that share a scale of a Q8 row
 
 // A matrix [rows, cols] (outputs, inputs) repacked into tiles of 16 rows, the same layout on every tier.
 //   float types: element (k, lane) of tile t at data + t * tile_bytes + (k * 16 + lane) * size of type
-//   Q4: scales of all groups, zero points of all groups, then the codes in octets of columns; see layout.h
+//   Q4: scales of all groups, zero points of all groups, then the codes in octets of columns; Q8: scales, then codes; see layout.h
 struct Matrix {
     const uint8_t* data = nullptr;
     size_t tile_bytes = 0;
     Type type = Type::F32;
     uint32_t rows = 0, cols = 0;
     uint32_t group = 0;        // Q4: columns that share a scale, a multiple of 32 (one for all: cols rounded up to one); the last
-                               // group may be shorter; cols is a multiple of 8
+                               // group may be shorter; cols is a multiple of 8. Q8: kQ8Group, cols a multiple of 8
     bool asymmetric = false;   // Q4: zero points stored a group; else all are 8
     bool wide_scales = false;  // Q4: scales are float, not half (files with BF16 or F32 scales)
     uint32_t tiles() const { return (rows + kTileRows - 1) / kTileRows; }
@@ -49,9 +50,11 @@ struct GptqSource {
 void pack_gptq(const Matrix& to, uint8_t* data, const GptqSource& from, uint32_t tile_begin, uint32_t tile_end);
 // from: row-major [rows, cols] of to.type; `data` is the tiles' first byte.
 void pack_dense(const Matrix& to, uint8_t* data, const void* from, uint32_t tile_begin, uint32_t tile_end);
+// The same to a Q8 matrix from float rows of another type. A group with a NaN or Inf becomes NaN.
+void pack_q8(const Matrix& to, uint8_t* data, const void* from, Type from_type, uint32_t tile_begin, uint32_t tile_end);
 
 // ---------------------------------------------------------------- activations
-// Rows of activations, one a token. Float matrices read x; Q4 reads q/scale/sum if q is set (fast), else x (exact).
+// Rows of activations, one a token. Float matrices read x; Q4 and Q8 read q/scale/sum if q is set (fast), else x (exact).
 // Columns are in the matrix's order: for act-order the caller has gathered them (see gather / quantise).
 //
 // With `lanes` = kTokenLanes the int8 form is interleaved: a group of eight tokens takes the room of its eight rows, as
@@ -113,7 +116,7 @@ struct Table {
     void (*silu_mul)(const float* gate, const float* up, uint32_t n, float* y);              // y may be gate or up
     void (*add)(const float* x, uint32_t n, float* y);                                       // y += x
     void (*rope)(float* x, uint32_t half, const float* cos, const float* sin);               // half-split pairs (i, i + half), in place
-    // Row `row` of a float matrix (an embedding kept as tiles, for tied heads) as float.
+    // Row `row` of a float or Q8 matrix (an embedding kept as tiles, for tied heads) as float.
     void (*tile_row)(const Matrix& w, uint32_t row, float* y);
     void (*to_float)(Type type, const void* from, size_t n, float* y);
     // k, v: one token, [kv heads][head_dim]; written at `position`.

@@ -4,6 +4,9 @@
 //   scales  [groups][16] half, or float if wide_scales, padded to 64 bytes
 //   zeros   [groups][16] bytes 0..16, padded to 64 bytes; only if asymmetric
 //   codes   [cols / 8][16 rows][4 bytes]: byte j of octet o, low nibble: column 8 o + j, high nibble: column 8 o + 4 + j
+// A Q8 tile:
+//   scales  [groups][16] float
+//   codes   [cols / 4][16 rows][4 bytes]: byte j of quad c: column 4 c + j, plus 128; 1..255
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -55,6 +58,8 @@ inline Q4Layout q4_layout(const Matrix& w) {
     layout.size = layout.codes + size_t{w.cols} / 8 * 64;
     return layout;
 }
+
+inline size_t q8_codes(const Matrix& w) { return size_t{groups_of(w)} * kTileRows * sizeof(float); }  // offset into the tile
 
 inline float bits_float(uint32_t bits) {
     float value;

@@ -89,4 +89,50 @@ void pack_dense(const Matrix& to, uint8_t* data, const void* from, uint32_t tile
     }
 }
 
+namespace {
+
+// A row's group of `count` columns: its scale, and codes that lie 4 to a quad. To nearest, as far as a float's product goes; a group that
+// is all but zero becomes zero, since 127 / largest would overflow.
+void pack_q8_group(const uint8_t* from, Type type, uint32_t count, uint8_t* scale_at, uint8_t* codes) {
+    const size_t size = element_size(type);
+    uint32_t largest = 0;  // bits of |x|: a NaN is above all
+    for (uint32_t k = 0; k < count; k++) {
+        const uint32_t bits = float_bits(element_float(type, from + k * size)) & 0x7FFFFFFF;
+        largest = larger(largest, bits);
+    }
+    const float absmax = bits_float(largest);
+    float scale = 0.0f, factor = 0.0f;
+    if (largest >= 0x7F800000) {
+        scale = bits_float(0x7FC00000);
+    } else if (absmax >= 1.0e-30f) {
+        scale = absmax / 127.0f;
+        factor = 127.0f / absmax;
+    }
+    memcpy(scale_at, &scale, sizeof scale);
+    if (factor == 0.0f) return;  // the codes stand for zero already
+    for (uint32_t k = 0; k < count; k++) {
+        const float value = element_float(type, from + k * size) * factor;
+        codes[size_t{k / 4} * 64 + k % 4] = static_cast<uint8_t>(static_cast<int32_t>(value + 128.5f));  // above 0: cutting is rounding
+    }
+}
+
+}  // namespace
+
+void pack_q8(const Matrix& to, uint8_t* data, const void* from, Type from_type, uint32_t tile_begin, uint32_t tile_end) {
+    const size_t codes = q8_codes(to), row_bytes = to.cols * element_size(from_type);
+    const uint8_t* source = static_cast<const uint8_t*>(from);
+    for (uint32_t t = tile_begin; t < tile_end; t++) {
+        uint8_t* tile = data + t * to.tile_bytes;
+        const uint32_t row_count = smaller(kTileRows, to.rows - t * kTileRows);
+        memset(tile, 0, codes);
+        memset(tile + codes, 128, to.tile_bytes - codes);
+        for (uint32_t r = 0; r < row_count; r++) {
+            const uint8_t* row = source + (size_t{t} * kTileRows + r) * row_bytes;
+            for (uint32_t g = 0, column = 0; column < to.cols; g++, column += to.group)
+                pack_q8_group(row + column * element_size(from_type), from_type, smaller(to.group, to.cols - column),
+                              tile + (size_t{g} * kTileRows + r) * sizeof(float), tile + codes + size_t{column} * kTileRows + r * 4);
+        }
+    }
+}
+
 }  // namespace pith::kernels

@@ -6,6 +6,7 @@ namespace pith::kernels {
 
 size_t tile_bytes(const Matrix& shape) {
     if (shape.type == Type::Q4) return q4_layout(shape).size;
+    if (shape.type == Type::Q8) return q8_codes(shape) + size_t{shape.cols} * kTileRows;
     return align_64(size_t{shape.cols} * kTileRows * element_size(shape.type));
 }
 

@@ -22,7 +22,7 @@ struct Options {
     uint32_t threads = std::max(1u, std::thread::hardware_concurrency());
     uint32_t prompt = 512, decode = 64, context = 0, repeat = 3;
     uint64_t layers = 0, vocab = 0, buffer_mib = 0;
-    bool json = false, exact = false;
+    bool json = false, exact = false, head8 = false;
     bench::Recipe recipe;
 };
 
@@ -63,7 +63,10 @@ public:
         env.runner = options.threads > 1 ? &runner_ : nullptr;
         require(pith_env_create(&env, &env_, &error_), error_);
         const auto start = Clock::now();
-        require(pith_model_open(env_, "random", nullptr, &model_, &error_), error_);
+        pith_model_options model{};
+        model.struct_size = sizeof model;
+        model.flags = options.head8 ? PITH_MODEL_HEAD_8BIT : 0;
+        require(pith_model_open(env_, "random", &model, &model_, &error_), error_);
         uint64_t left = 0;
         do require(pith_model_load(model_, 64 << 20, &left, &error_), error_);
         while (left);
@@ -95,6 +98,7 @@ public:
     }
 
     const RandomModel& files() const { return model_files_; }
+    uint64_t bytes_per_token() const { return model_files_.bytes_per_token() - (options_.head8 ? model_files_.saved_by_head8() : 0); }
     const pith_model_info& info() const { return info_; }
     const char* device() const { return device_.name; }
     double load_seconds() const { return load_seconds_; }
@@ -195,7 +199,7 @@ void print_json(const Options& o, const Run& run, const std::vector<Turn>& turns
     std::printf("{\n  \"shape\": \"%s\", \"threads\": %u, \"prompt\": %u, \"decode\": %u, \"repeat\": %u, \"exact\": %s,\n",
                 o.shape.c_str(), o.threads, o.prompt, o.decode, o.repeat, o.exact ? "true" : "false");
     std::printf("  \"parameters\": %llu, \"weight_bytes_per_token\": %llu, \"host_bytes\": %llu, \"load_seconds\": %.3f,\n",
-                static_cast<unsigned long long>(run.files().parameters()), static_cast<unsigned long long>(run.files().bytes_per_token()),
+                static_cast<unsigned long long>(run.files().parameters()), static_cast<unsigned long long>(run.bytes_per_token()),
                 static_cast<unsigned long long>(run.info().host_bytes), run.load_seconds());
     std::printf("  \"prefill_tokens_per_s\": %.3f, \"prefill_tokens_per_s_median\": %.3f,\n", s.prefill_best, s.prefill_median);
     std::printf("  \"decode_tokens_per_s\": %.3f, \"decode_tokens_per_s_median\": %.3f,\n", s.decode_best, s.decode_median);
@@ -211,9 +215,9 @@ void print_json(const Options& o, const Run& run, const std::vector<Turn>& turns
 void print_table(const Options& o, const Run& run, const std::vector<Turn>& turns, const Summary& s) {
     std::printf("%s, %u threads, %s; %.1f M parameters, %.4f GB of weights a token; loaded in %.2f s\n", o.shape.c_str(), o.threads,
                 run.device(), static_cast<double>(run.files().parameters()) * 1e-6,
-                static_cast<double>(run.files().bytes_per_token()) * 1e-9, run.load_seconds());
+                static_cast<double>(run.bytes_per_token()) * 1e-9, run.load_seconds());
     std::printf("%-8s %14s %14s %18s %8s\n", "", "prefill t/s", "decode t/s", "read GB/s", "ratio");
-    const double gb = static_cast<double>(run.files().bytes_per_token()) * 1e-9;
+    const double gb = static_cast<double>(run.bytes_per_token()) * 1e-9;
     for (size_t i = 0; i < turns.size(); i++)
         std::printf("turn %-3zu %14.1f %14.2f %9.1f %8.1f %8.3f\n", i + 1, turns[i].prefill, turns[i].decode, turns[i].before,
                     turns[i].after, turns[i].decode * gb / turns[i].bandwidth());
@@ -285,6 +289,7 @@ int main(int argc, char** argv) {
     app.add_option("--vocab", options.vocab, "other than the shape's");
     app.add_option("--buffer", options.buffer_mib, "MiB that the bandwidth is read from; default 1024, or 256 where memory is short");
     app.add_flag("--exact", options.exact, "the reference path: float activations and cache");
+    app.add_flag("--head8", options.head8, "the head held as 8 bits a weight");
     app.add_flag("--json", options.json, "one JSON object instead of a table");
     app.add_option("--group", options.recipe.group, "inputs that share a scale")
         ->check(CLI::IsMember({32, 64, 128}))
@@ -298,7 +303,7 @@ int main(int argc, char** argv) {
 
     Run run(options);
     const std::vector<Turn> turns = run.measure();
-    const Summary summary = summarise(turns, static_cast<double>(run.files().bytes_per_token()));
+    const Summary summary = summarise(turns, static_cast<double>(run.bytes_per_token()));
     (options.json ? print_json : print_table)(options, run, turns, summary);
     return 0;
 }

@@ -65,6 +65,8 @@ public:
     // Bytes of the file's weights that one token needs: all but the embedding, of which it reads one row, unless that is the head too; and
     // without g_idx, which says nothing here.
     uint64_t bytes_per_token() const { return bytes_per_token_; }
+    // Of those, by PITH_MODEL_HEAD_8BIT: from two bytes a weight to one, and four for each 128.
+    uint64_t saved_by_head8() const { return shape_.vocab * (shape_.hidden * 2 - shape_.hidden - (shape_.hidden + 127) / 128 * 4); }
     // What a backend can't do without at an empty cache: the same without zero points that are all alike, and with one embedding row.
     uint64_t bytes_that_must_be_read() const { return bytes_per_token_ - (recipe_.asymmetric ? 0 : zero_bytes_) + shape_.hidden * 2; }
     // Of keys and values, for each position that came before.

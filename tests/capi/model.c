@@ -38,6 +38,53 @@ static void test_load(void) {
     CHECK(heap.live == 0 && heap.blocks == 0);
 }
 
+/* An 8-bit head: known to the byte, smaller, and another model's logits. Steps of any size give the same. */
+static void test_head8(void) {
+    static const uint64_t budgets[] = {0, 3000, 100000, 5000000};
+    pith_error error;
+    capi_heap heap;
+    pith_env* env = capi_env(&heap, NULL, NULL);
+    pith_model_options options = {0};
+    pith_model_info info = {0};
+    const size_t before = heap.live;
+    size_t plain = 0, i, k;
+    float first[8192];
+    options.struct_size = sizeof options;
+    info.struct_size = sizeof info;
+    for (i = 0; i < 5; i++) {
+        const pith_token tokens[3] = {1, 77, 300};
+        const float* logits = NULL;
+        pith_model* model = NULL;
+        pith_session* session = NULL;
+        uint64_t left = 1;
+        options.flags = i ? PITH_MODEL_HEAD_8BIT : 0; /* the first as the file has it */
+        WORKS(pith_model_open(env, folder, &options, &model, &error));
+        WORKS(pith_model_get_info(model, &info, &error));
+        while (left) WORKS(pith_model_load(model, i ? budgets[i - 1] : 0, &left, &error));
+        CHECK(heap.live - before == info.host_bytes);
+        if (!i) plain = info.host_bytes;
+        if (i) CHECK(plain - info.host_bytes == 8192 * 512 * 2 - 8192 * 512 / 128 * 132);
+        WORKS(pith_session_create(model, NULL, &session, &error));
+        WORKS(pith_session_forward(session, tokens, 3, 1, &error));
+        WORKS(pith_session_logits(session, &logits, NULL, &error));
+        if (i == 1) { /* near the file's head, and not the same */
+            double off = 0, size = 0;
+            for (k = 0; k < 8192; k++) {
+                off += (logits[k] - first[k]) * (logits[k] - first[k]);
+                size += first[k] * first[k];
+            }
+            CHECK(off > 0 && off < 1e-3 * size);
+            printf("8-bit head: %.2e of the logits\n", off / size);
+        }
+        if (i > 1) CHECK(memcmp(first, logits, sizeof first) == 0);
+        memcpy(first, logits, sizeof first);
+        pith_session_destroy(session);
+        pith_model_destroy(model);
+    }
+    pith_env_destroy(env);
+    CHECK(heap.live == 0);
+}
+
 static void test_arguments(void) {
     pith_error error;
     capi_heap heap;
@@ -157,6 +204,7 @@ int main(int argc, char** argv) {
     if (argc < 2) return 2;
     folder = argv[1];
     test_load();
+    test_head8();
     test_arguments();
     test_bad_files();
     test_interrupted_load();

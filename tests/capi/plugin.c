@@ -63,6 +63,9 @@ static void test_devices(pith_env* env) {
     options.struct_size = sizeof options;
     options.device = DEVICES;
     EXPECT(pith_model_open(env, folder, &options, &model, &error), PITH_E_ARGUMENT, "options.device is 11");
+    options.device = HEALTHY;
+    options.flags = PITH_MODEL_HEAD_8BIT; /* the CPU's alone */
+    EXPECT(pith_model_open(env, folder, &options, &model, &error), PITH_E_UNSUPPORTED, "8-bit head, options.device is");
 }
 
 /* The same tokens as on the CPU, whether the backend draws or the core does. */

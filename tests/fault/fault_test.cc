@@ -48,6 +48,8 @@ struct Heap {
 
 enum class Damage { Fail, Zeros, Flip };
 
+uint32_t model_flags = 0;  // of what is opened
+
 struct Disk {
     Faults faults;
     Damage damage = Damage::Fail;
@@ -121,7 +123,10 @@ pith_token everything(Heap& heap, Disk& disk, Faults& faults, pith_status expect
     survive(faults, expected, "tokenizer", [&](pith_error* e) { return pith_tokenizer_load(env, kTokenizer, &tokenizer, e); });
     survive(faults, expected, "encode",
             [&](pith_error* e) { return pith_tokenizer_encode(tokenizer, "The caf\xc3\xa9 at noon", PITH_TEXT_END, 0, ids, 64, &count, e); });
-    survive(faults, expected, "open", [&](pith_error* e) { return pith_model_open(env, kModel, nullptr, &model, e); });
+    pith_model_options model_options{};
+    model_options.struct_size = sizeof model_options;
+    model_options.flags = model_flags;
+    survive(faults, expected, "open", [&](pith_error* e) { return pith_model_open(env, kModel, &model_options, &model, e); });
     uint64_t left = 1;
     while (left) survive(faults, expected, "load", [&](pith_error* e) { return pith_model_load(model, 20000, &left, e); });
     survive(faults, expected, "session", [&](pith_error* e) { return pith_session_create(model, nullptr, &session, e); });
@@ -159,6 +164,7 @@ Clean clean_run() {
 }  // namespace
 
 TEST_CASE("every allocation may fail once, or all from some point on") {
+    model_flags = GENERATE(0u, uint32_t{PITH_MODEL_HEAD_8BIT | PITH_MODEL_SCAN});
     const Clean clean = clean_run();
     for (const bool for_good : {false, true})
         for (uint64_t k = 1; k <= clean.allocations; k++) {
@@ -172,6 +178,7 @@ TEST_CASE("every allocation may fail once, or all from some point on") {
 }
 
 TEST_CASE("every read may fail") {
+    model_flags = GENERATE(0u, uint32_t{PITH_MODEL_HEAD_8BIT});
     const Clean clean = clean_run();
     for (uint64_t k = 1; k <= clean.reads; k++) {
         Heap heap;

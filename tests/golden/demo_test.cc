@@ -192,6 +192,22 @@ TEST_CASE("perplexity, top token and logits over a text") {
     }
 }
 
+TEST_CASE("perplexity with a head of 8 bits") {
+    const Tensors file(kDemo + "prose.safetensors");
+    const std::vector<pith_token> ids = file.get<pith_token>("ids");
+    const double reference = std::exp(file.get<double>("nll")[0] / static_cast<double>(ids.size() - 2));
+    for (const Tier tier : tiers()) {
+        if (tier == Tier::Scalar) continue;
+        const Model model(kModel, tier, PITH_MODEL_HEAD_8BIT);
+        for (const uint32_t flags : {0u, uint32_t{PITH_SESSION_EXACT}}) {
+            if (flags && tier != pith::kernels::best_tier()) continue;
+            const double ours = perplexity(model, ids, flags);
+            CHECK(std::abs(ours / reference - 1) <= 5e-3);
+            printf("%-7s prose, 8-bit head, %s: perplexity %.4f (reference %.4f)\n", name(tier), flags ? "exact" : "int8", ours, reference);
+        }
+    }
+}
+
 TEST_CASE("perplexity of the validation text") {
     const std::string path = PITH_DEMO_VALIDATION;
     if (path.empty()) {

@@ -69,11 +69,14 @@ inline void require_ok(pith_status status, const pith_error& error) {
 
 class Model {
 public:
-    Model(const std::string& path, Tier tier) {
+    Model(const std::string& path, Tier tier, uint32_t flags = 0) {
         pith_error error{};
         require_ok(pith_env_create(nullptr, &env_, &error), error);
         env_->tier = tier;
-        load(path, nullptr);
+        pith_model_options options{};
+        options.struct_size = sizeof options;
+        options.flags = flags;
+        load(path, &options);
     }
     // On a plug-in's device.
     Model(const std::string& path, const std::string& plugin, const pith_model_options& options) {

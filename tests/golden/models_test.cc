@@ -83,6 +83,41 @@ TEST_CASE("every model gives transformers' logits and greedy text on every tier"
     }
 }
 
+TEST_CASE("a head of 8 bits stays near, whatever it was, and changes nothing where it was quantised") {
+    for (const Tier tier : tiers()) {
+        double worst_exact = 0, worst_fast = 0;
+        std::vector<std::string> as_they_were;
+        for (const std::string& folder : folders()) {
+            INFO(folder << " on " << name(tier));
+            const Reference ref(folder);
+            const Model plain(kModels + folder, tier), model(kModels + folder, tier, PITH_MODEL_HEAD_8BIT);
+            const size_t vocab = model.info.vocab_size;
+            for (const uint32_t flags : {0u, uint32_t{PITH_SESSION_EXACT}}) {
+                Session as_it_was(plain, {flags, PITH_KV_DEFAULT, 0, ref.context}), held(model, {flags, PITH_KV_DEFAULT, 0, ref.context});
+                const std::vector<float> expected = as_it_was.forward(ref.ids, ref.ids.size()), got = held.forward(ref.ids, ref.ids.size());
+                const double error = relative_error(got, expected, vocab);
+                CHECK(model.info.host_bytes <= plain.info.host_bytes);
+                if (model.info.host_bytes == plain.info.host_bytes) {
+                    if (!flags) as_they_were.push_back(folder);
+                    CHECK(error == 0);
+                    continue;
+                }
+                CHECK(error > 0);
+                CHECK(error <= 6e-2);  // random layers of width 64, and a tied embedding is their input
+                double& worst = flags ? worst_exact : worst_fast;
+                worst = std::max(worst, error);
+                for (const size_t at_once : {1, 7, 17}) {
+                    Session cut(model, {flags, PITH_KV_DEFAULT, 5, ref.context});
+                    const std::vector<float> again = cut.forward_all(ref.ids, at_once);
+                    REQUIRE(memcmp(again.data(), got.data(), got.size() * sizeof(float)) == 0);
+                }
+            }
+        }
+        CHECK(as_they_were == std::vector<std::string>{"gptq_head", "gptq_odd_rows"});
+        printf("%-7s 8-bit heads: largest relative error beside the file's head %.1e exact, %.1e int8\n", name(tier), worst_exact, worst_fast);
+    }
+}
+
 TEST_CASE("the cutting of a prompt and the batch length change no bit") {
     for (const Tier tier : tiers())
         for (const char* folder : {"llama_f16", "gptq_act_order_asym", "mistral_window", "dynamic_long", "head_dim", "gptq_tied_mistral"})

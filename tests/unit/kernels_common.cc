@@ -56,6 +56,41 @@ TestMatrix dense_matrix(Type type, uint32_t rows, uint32_t cols, Random& random)
     return m;
 }
 
+TestMatrix q8_matrix(Type source_type, uint32_t rows, uint32_t cols, Random& random, std::vector<double>* source) {
+    TestMatrix m;
+    m.matrix.type = Type::Q8;
+    m.matrix.rows = rows;
+    m.matrix.cols = cols;
+    m.matrix.group = kQ8Group;
+    allocate(m);
+    std::vector<float> floats = random.floats(size_t{rows} * cols);
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t k = 0; k < cols; k++) floats[size_t{r} * cols + k] *= std::ldexp(1.0f, static_cast<int>((r + k / 128) % 20) - 12);
+    std::vector<uint16_t> halves;
+    for (float& v : floats) {
+        if (source_type == Type::F16) v = static_cast<float>(from_half(to_half(static_cast<double>(v))));
+        if (source_type == Type::BF16) v = static_cast<float>(from_bf16(to_bf16(v)));
+        halves.push_back(source_type == Type::F16 ? to_half(static_cast<double>(v)) : to_bf16(v));
+    }
+    if (source) source->assign(floats.begin(), floats.end());
+    const void* from = source_type == Type::F32 ? static_cast<const void*>(floats.data()) : halves.data();
+    const uint32_t half = m.matrix.tiles() / 2;
+    pack_q8(m.matrix, m.data->data(), from, source_type, half, m.matrix.tiles());
+    pack_q8(m.matrix, m.data->data(), from, source_type, 0, half);
+    // Read back as layout.h has it.
+    const uint32_t groups = m.matrix.groups();
+    for (uint32_t r = 0; r < rows; r++) {
+        const uint8_t* tile = m.matrix.data + r / 16 * m.matrix.tile_bytes;
+        for (uint32_t k = 0; k < cols; k++) {
+            float scale;
+            memcpy(&scale, tile + (k / 128 * 16 + r % 16) * 4, 4);
+            const int code = tile[groups * 64 + k / 4 * 64 + r % 16 * 4 + k % 4];
+            m.values.push_back(static_cast<double>(scale) * (code - 128));
+        }
+    }
+    return m;
+}
+
 TestMatrix q4_matrix(uint32_t rows, uint32_t cols, const Q4Options& options, Random& random) {
     TestMatrix m;
     Matrix& matrix = m.matrix;
@@ -109,7 +144,7 @@ TestActivations activations(const Table& table, const TestMatrix& m, uint32_t to
     a.x = random.floats(size_t{tokens} * cols);
     a.exact.x = a.x.data();
     a.exact.x_stride = cols;
-    if (m.matrix.type != Type::Q4) return a;
+    if (m.matrix.type != Type::Q4 && m.matrix.type != Type::Q8) return a;
     const uint32_t block = activation_block(m.matrix.group);
     a.fast.q_stride = cols + 24;
     a.fast.block_stride = (cols + block - 1) / block + 1;

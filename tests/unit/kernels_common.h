@@ -116,6 +116,8 @@ struct TestMatrix {
 };
 
 TestMatrix dense_matrix(Type type, uint32_t rows, uint32_t cols, Random& random);
+// Float rows held as 8 bits; `values` are what the codes stand for. source: NULL, or gets the float values.
+TestMatrix q8_matrix(Type source_type, uint32_t rows, uint32_t cols, Random& random, std::vector<double>* source = nullptr);
 
 struct Q4Options {
     uint32_t group = 128;

@@ -18,6 +18,12 @@ std::vector<Case> cases(Random& random) {
                            dense_matrix(type, rows, cols, random)});
         }
     }
+    for (const Type from : {Type::F32, Type::F16, Type::BF16}) {
+        for (const auto& [rows, cols] : {std::pair{16u, 8u}, {1u, 40u}, {37u, 128u}, {100u, 264u}, {129u, 1024u}}) {
+            out.push_back({"q8 of " + std::to_string(static_cast<int>(from)) + " " + std::to_string(rows) + "x" + std::to_string(cols),
+                           q8_matrix(from, rows, cols, random)});
+        }
+    }
     struct Shape {
         uint32_t rows, cols, group;
     };
@@ -147,7 +153,7 @@ TEST_CASE("matmul equals the sum in double precision, in every cutting", "[kerne
             table->matmul(w, a.exact, 0, kTokens, 0, w.tiles(), y.data(), stride);
             check_product(c.m, std::vector<double>(a.x.begin(), a.x.end()), y.data(), stride, kTokens);
             check_cuttings(*table, w, a.exact, kTokens);
-            if (w.type != Type::Q4) continue;
+            if (w.type != Type::Q4 && w.type != Type::Q8) continue;
             table->matmul(w, a.fast, 0, kTokens, 0, w.tiles(), y.data(), stride);
             check_product(c.m, dequantised(a, kTokens, w.cols, activation_block(w.group)), y.data(), stride, kTokens);
             check_cuttings(*table, w, a.fast, kTokens);
@@ -263,6 +269,76 @@ TEST_CASE("the packed codes are the documented bytes", "[kernels]") {
     for (uint32_t r = 0; r < 16; r++) {
         for (uint32_t j = 0; j < 4; j++) CHECK(data[64 + r * 4 + j] == (r < 8 ? expected[j] : 0));
         CHECK(data[r * 2 + 1] == (r < 8 ? 0x38 : 0));
+    }
+}
+
+TEST_CASE("8-bit weights are within half a step of the float ones, at the documented place", "[kernels]") {
+    Random random;
+    for (const Type type : {Type::F32, Type::F16, Type::BF16}) {
+        std::vector<double> source;
+        const TestMatrix m = q8_matrix(type, 37, 264, random, &source);
+        for (uint32_t r = 0; r < 37; r++) {
+            for (uint32_t first = 0; first < 264; first += 128) {
+                double largest = 0, worst = 0;
+                for (uint32_t k = first; k < std::min(first + 128, 264u); k++) {
+                    largest = std::max(largest, std::fabs(source[r * 264 + k]));
+                    worst = std::max(worst, std::fabs(source[r * 264 + k] - m.at(r, k)));
+                }
+                CHECK(worst <= largest / 127 * 0.50001);
+            }
+        }
+        for (const Table* table : tiers()) {
+            std::vector<float> row(264);
+            for (const uint32_t r : {0u, 15u, 16u, 36u}) {
+                table->tile_row(m.matrix, r, row.data());
+                for (uint32_t k = 0; k < 264; k++) CHECK(row[k] == static_cast<float>(m.at(r, k)));
+            }
+        }
+    }
+    CHECK(tile_bytes(q8_matrix(Type::F16, 1, 2048, random).matrix) * 32 == size_t{2048} * 16 * 33);
+}
+
+TEST_CASE("the largest 8-bit codes and activations do not overflow; NaN, infinity and next to nothing", "[kernels]") {
+    constexpr uint32_t kCols = 256;
+    for (const Table* table : tiers()) {
+        INFO(table->name);
+        for (const float value : {1.0f, -1.0f, 1.0e-38f, 0.0f, 3.0e38f, std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+            for (const bool one : {false, true}) {  // all weights, or one of the second group
+                std::vector<float> weights(2 * kCols, one ? 0.5f : value);
+                if (one) weights[200] = value;
+                Matrix w;
+                w.type = Type::Q8;
+                w.rows = 2;
+                w.cols = kCols;
+                w.group = kQ8Group;
+                w.tile_bytes = tile_bytes(w);
+                Guarded<uint8_t> data(w.tile_bytes);
+                w.data = data.data();
+                pack_q8(w, data.data(), weights.data(), Type::F32, 0, 1);
+                std::vector<float> x(kCols, -3.0f), scale(2);
+                std::vector<int8_t> q(kCols);
+                std::vector<int32_t> sum(2);
+                table->quantise(x.data(), kCols, activation_block(kQ8Group), nullptr, 1, q.data(), scale.data(), sum.data());
+                Activations a;
+                a.q = q.data();
+                a.scale = scale.data();
+                a.sum = sum.data();
+                float fast[2], exact[2];
+                table->matmul(w, a, 0, 1, 0, 1, fast, 2);
+                a.q = nullptr;
+                a.x = x.data();
+                table->matmul(w, a, 0, 1, 0, 1, exact, 2);
+                if (!std::isfinite(value)) {
+                    CHECK(std::isnan(fast[0]));
+                    CHECK(std::isnan(exact[0]));
+                    CHECK(std::isnan(fast[1]) == !one);
+                } else if (value < 1.0e30f) {
+                    const double expected = one ? -3.0 * (0.5 * 255 + static_cast<double>(value)) : -3.0 * 256 * static_cast<double>(value);
+                    CHECK(fast[0] == Approx(expected).epsilon(5e-3).margin(1e-30));
+                    CHECK(exact[0] == Approx(expected).epsilon(5e-3).margin(1e-30));
+                }
+            }
+        }
     }
 }
 

@@ -16,7 +16,6 @@ constexpr uint64_t kStripe = 4 << 20;  // source bytes of a dense matrix read an
 constexpr size_t kItemsPerLayer = 2 + 7 * 2;  // norms; linears and their biases
 
 Type type_of(Dtype dtype) { return dtype == Dtype::F32 ? Type::F32 : dtype == Dtype::F16 ? Type::F16 : Type::BF16; }
-uint64_t size_of(Type type) { return type == Type::F32 ? 4 : 2; }
 uint64_t count_of(const TensorView& t) { return t.bytes / dtype_bytes(t.dtype); }
 
 // Adds items, and gives each its place in the weights' block. Run twice: without a block it counts, with one it places.
@@ -29,7 +28,8 @@ public:
         return reinterpret_cast<const float*>(add(Item::Floats, &tensor, nullptr, nullptr, count_of(tensor) * sizeof(float)));
     }
     void rows(const TensorView& tensor, Matrix& to) { to.data = add(Item::Rows, &tensor, nullptr, &to, tensor.bytes); }
-    void linear(const pith::Linear& from, Linear& to) {
+    // head8: a float matrix as 8 bits, if its columns can be.
+    void linear(const pith::Linear& from, Linear& to, bool head8 = false) {
         Matrix& w = to.matrix;
         w.rows = from.rows;
         w.cols = from.cols;
@@ -39,6 +39,9 @@ public:
             w.asymmetric = !from.symmetric;
             w.wide_scales = from.scales.dtype != Dtype::F16;
             to.perm = from.perm;
+        } else if (head8 && from.cols % 8 == 0) {
+            w.type = Type::Q8;
+            w.group = kernels::kQ8Group;
         } else {
             w.type = type_of(from.weight.dtype);
         }
@@ -68,8 +71,11 @@ uint64_t source_bytes(const Item& item) {
     return item.kind == Item::Gptq ? item.source->qweight.bytes + item.source->qzeros.bytes + item.source->scales.bytes : item.weight->bytes;
 }
 
+// Of the rows of one tile of a float matrix, as the file has them.
+uint64_t tile_source_bytes(const Item& item) { return kTileRows * uint64_t{item.matrix->cols} * dtype_bytes(item.weight->dtype); }
+
 uint64_t stripe_bytes(const Item& item) {
-    const uint64_t tile = kTileRows * uint64_t{item.matrix->cols} * size_of(item.matrix->type);
+    const uint64_t tile = tile_source_bytes(item);
     return tile * (tile < kStripe ? kStripe / tile : 1);
 }
 
@@ -105,7 +111,7 @@ void plan(Model& m, uint8_t* block) {
         planner.linear(from.down, to.down);
     }
     m.final_norm = planner.floats(file.final_norm);
-    planner.linear(file.head, m.head);
+    planner.linear(file.head, m.head, m.host.head8);
     if (file.tied) m.embedding = m.head.matrix;  // one copy: rows are gathered from the tiles
     m.weight_bytes = planner.used();
 }
@@ -186,12 +192,15 @@ pith_status finish_gptq(Model& m, const Item& item, pith_error* error) {
 // A dense matrix's rows [first_row, …) that staging holds, whole tiles but for the last.
 void pack_stripe(Model& m, const Item& item, uint64_t from, uint64_t size) {
     const Matrix& w = *item.matrix;
-    const uint64_t row_bytes = w.cols * size_of(w.type), first_tile = from / row_bytes / kTileRows;
+    const uint64_t tile_source = tile_source_bytes(item), first_tile = from / tile_source;
     Matrix stripe = w;  // the rows of this stripe as a matrix of their own
-    stripe.rows = static_cast<uint32_t>(size / row_bytes);
+    stripe.rows = static_cast<uint32_t>(size / (tile_source / kTileRows));
     uint8_t* to = item.to + first_tile * w.tile_bytes;
     pack_tiles(m, stripe, 0, stripe.tiles(),
-               [&](uint32_t begin, uint32_t end) { kernels::pack_dense(stripe, to, m.staging, begin, end); });
+               [&](uint32_t begin, uint32_t end) {
+                   if (w.type == Type::Q8) return kernels::pack_q8(stripe, to, m.staging, type_of(item.weight->dtype), begin, end);
+                   kernels::pack_dense(stripe, to, m.staging, begin, end);
+               });
 }
 
 // PITH_MODEL_SCAN: `size` bytes of a float tensor, from byte `from` on.
@@ -212,7 +221,7 @@ pith_status step(Model& m, uint64_t budget, uint64_t* moved, pith_error* error) 
         PITH_TRY(read_gptq(m, item, m.moved, size, error));
         if (size == left) PITH_TRY(finish_gptq(m, item, error));
     } else if (item.kind == Item::Tiles) {
-        const uint64_t tile = kTileRows * uint64_t{item.matrix->cols} * size_of(item.matrix->type), most = stripe_bytes(item);
+        const uint64_t tile = tile_source_bytes(item), most = stripe_bytes(item);
         size = budget < tile ? tile : budget < most ? budget - budget % tile : most;
         size = size < left ? size : left;
         PITH_TRY(read_tensor(*m.file, tensor, m.moved, m.staging, static_cast<size_t>(size), error));

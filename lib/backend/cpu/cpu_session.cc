@@ -123,7 +123,7 @@ Forms collect_forms(const Linear* const* linears, uint32_t count, bool exact) {
     for (uint32_t i = 0; i < count; i++) {
         const Linear& linear = *linears[i];
         InputForm form;
-        form.quantised = linear.matrix.type == Type::Q4 && !exact;
+        form.quantised = (linear.matrix.type == Type::Q4 || linear.matrix.type == Type::Q8) && !exact;
         form.block = form.quantised ? kernels::activation_block(linear.matrix.group) : 0;
         form.perm = linear.perm;
         uint32_t at = 0;

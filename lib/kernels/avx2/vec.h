@@ -246,5 +246,34 @@ PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][1], const uint8_t* const
     }
 }
 
+// dot[i][t] += 8-bit codes of tile i times the int8 activations of token t, kStep bytes an octet. The sign goes to the activations: a pair
+// of products is then at most 2 * 127 * 127, which fits 16 bits.
+inline constexpr int kQ8Offset = 0;
+template <uint32_t kStep, int kTokens>
+PITH_KERNEL_INLINE inline void dots_q8_half(__m256i (&dot)[kTokens], const uint8_t* codes, const int8_t* const (&q)[kTokens], uint32_t octets) {
+    const __m256i offset = _mm256_set1_epi8(static_cast<char>(0x80)), ones = _mm256_set1_epi16(1);
+    for (uint32_t c = 0; c < octets * 2; c++) {
+        const __m256i rows = _mm256_xor_si256(load_256(codes + c * 64), offset), size = _mm256_abs_epi8(rows);
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+            const __m256i x = _mm256_sign_epi8(quad(q[t] + c / 2 * kStep + c % 2 * 4), rows);
+            dot[t] = _mm256_add_epi32(dot[t], _mm256_madd_epi16(_mm256_maddubs_epi16(size, x), ones));
+        });
+    }
+}
+template <uint32_t kStep, int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void dots_q8(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens],
+                                       uint32_t octets) {
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        __m256i a[kTokens], b[kTokens];
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+            a[t] = dot[i][t].a;
+            b[t] = dot[i][t].b;
+        });
+        dots_q8_half<kStep>(a, codes[i], q, octets);
+        dots_q8_half<kStep>(b, codes[i] + 32, q, octets);
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { dot[i][t] = Ints{a[t], b[t]}; });
+    });
+}
+
 }  // namespace
 }  // namespace pith::kernels

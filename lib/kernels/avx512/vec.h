@@ -107,7 +107,7 @@ inline Ints nibble(Ints a) {
 }
 inline Vec to_float(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
-// a in 0..16, b in int16: a pair of 16-bit products, the upper one zero.
+// a in 0..128, b in int16: a pair of 16-bit products, the upper one zero.
 inline Ints times(Ints a, int32_t b) { return {_mm512_madd_epi16(a.v, _mm512_set1_epi32(b))}; }
 inline int32_t reduce_add(Ints a) { return _mm512_reduce_add_epi32(a.v); }
 // The larger by lane of m and the bits of |x|.
@@ -207,6 +207,24 @@ PITH_KERNEL_INLINE inline void dots(Ints (&dot)[kTiles][1], const uint8_t* const
         for (uint32_t o = 0; o < octets; o++) octet(o);
     }
     unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][0].v = _mm512_add_epi32(dot[i][0].v, _mm512_srai_epi32(sum[i], 4)); });
+}
+
+// dot[i][t] += 8-bit codes of tile i, which this product takes as 0..255, times the int8 activations of token t, kStep bytes an octet.
+inline constexpr int kQ8Offset = 128;
+template <uint32_t kStep, int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void dots_q8(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens],
+                                       uint32_t octets) {
+    const auto octet = [&](uint32_t o) PITH_KERNEL_INLINE {
+        unroll<2>([&](int half) PITH_KERNEL_INLINE {
+            __m512i rows[kTiles];
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { rows[i] = _mm512_load_si512(codes[i] + o * 128 + half * 64); });
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+                const __m512i x = quad(q[t] + o * kStep + half * 4);
+                unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][t].v = _mm512_dpbusd_epi32(dot[i][t].v, rows[i], x); });
+            });
+        });
+    };
+    for (uint32_t o = 0; o < octets; o++) octet(o);
 }
 
 }  // namespace

@@ -50,7 +50,17 @@ inline void rope(float* x, uint32_t half, const float* cos, const float* sin) {
     });
 }
 
+inline void q8_row(const Matrix& w, uint32_t row, float* y) {
+    const uint8_t* tile = w.data + row / kTileRows * w.tile_bytes;
+    const uint8_t* codes = tile + q8_codes(w) + row % kTileRows * 4;
+    for (uint32_t k = 0; k < w.cols; k++) {
+        float scale;
+        memcpy(&scale, tile + (size_t{k / w.group} * kTileRows + row % kTileRows) * sizeof scale, sizeof scale);
+        y[k] = scale * static_cast<float>(int32_t{codes[size_t{k / 4} * 64 + k % 4]} - 128);
+    }
+}
 inline void tile_row(const Matrix& w, uint32_t row, float* y) {
+    if (w.type == Type::Q8) return q8_row(w, row, y);
     const size_t size = element_size(w.type);
     const uint8_t* at = w.data + row / kTileRows * w.tile_bytes + row % kTileRows * size;
     for (uint32_t k = 0; k < w.cols; k++) y[k] = element_float(w.type, at + k * kTileRows * size);

@@ -12,7 +12,7 @@ struct Job {
     const Activations& x;
     float* y;
     size_t y_stride;
-    Q4Layout q4;
+    Q4Layout q4;     // of Q8 only where the codes begin
     uint32_t block;  // Q4 fast path: columns of an activation block
     uint32_t step;   // from tile to tile of a register block
 
@@ -64,7 +64,7 @@ struct Dense {
 
 inline Vec q4_scales(const Job& job, const uint8_t* tile, uint32_t group) {
     const uint8_t* at = tile + group * kTileRows * job.q4.scale_size;
-    return job.w.wide_scales ? load(reinterpret_cast<const float*>(at)) : load(reinterpret_cast<const uint16_t*>(at));
+    return job.w.wide_scales || job.w.type == Type::Q8 ? load(reinterpret_cast<const float*>(at)) : load(reinterpret_cast<const uint16_t*>(at));
 }
 inline Ints q4_zeros(const Job& job, const uint8_t* tile, uint32_t group) {
     return job.w.asymmetric ? load_bytes(tile + job.q4.zeros + group * kTileRows) : set1_int(8);
@@ -290,6 +290,82 @@ private:
     }
 };
 
+// 8-bit weights. Float activations: a code is two nibbles, and 128 less.
+struct Q8Exact {
+    template <int kTiles, int kTokens>
+    static void run(const Job& job, uint32_t token, uint32_t tile) {
+        const float* x[kTokens];
+        Vec sum[kTiles][kTokens];
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { x[t] = job.x.x + (token + t) * job.x.x_stride; });
+        clear(sum);
+        for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
+            const uint32_t end = smaller(column + job.w.group, job.w.cols);
+            Vec part[kTiles][kTokens];
+            clear(part);
+            for (; column < end; column += 4) quad<0>(job, tile, x, column, part);
+            add_scaled(job, tile, group, part, sum);
+        }
+        store_all(job, token, tile, sum);
+    }
+
+private:
+    template <int kColumn, int kTiles, int kTokens>
+    PITH_KERNEL_INLINE static void quad(const Job& job, uint32_t tile, const float* const (&x)[kTokens], uint32_t column,
+                                        Vec (&part)[kTiles][kTokens]) {
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+            const Ints codes = load_ints(job.tile(tile + i * job.step) + job.q4.codes + size_t{column} * kTileRows);
+            const Vec low = to_float(nibble<8 * kColumn>(codes)), high = to_float(nibble<8 * kColumn + 4>(codes));
+            const Vec weight = fma(high, set1(16.0f), sub(low, set1(128.0f)));
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { part[i][t] = fma(weight, set1(x[t][column + kColumn]), part[i][t]); });
+        });
+        if constexpr (kColumn < 3) quad<kColumn + 1>(job, tile, x, column, part);
+    }
+};
+
+// int8 activations, in rows of their own (kLanes 1) or interleaved (kTokenLanes); a group is one of their blocks.
+template <uint32_t kLanes>
+struct Q8Fast {
+    template <int kTiles, int kTokens>
+    static void run(const Job& job, uint32_t token, uint32_t tile) {
+        constexpr uint32_t kStep = kLanes * 8;  // bytes from octet to octet of a token
+        const uint8_t* codes[kTiles];
+        const int8_t* q[kTokens];
+        size_t block[kTokens];
+        Vec sum[kTiles][kTokens];
+        unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { codes[i] = job.tile(tile + i * job.step) + job.q4.codes; });
+        unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+            const size_t at = token + static_cast<uint32_t>(t), lane = at % kLanes;
+            q[t] = job.x.q + (at - lane) * job.x.q_stride + lane * 8;
+            block[t] = (at - lane) * job.x.block_stride + lane;
+        });
+        clear(sum);
+        if constexpr (kTokens <= 4) prefetch_heads<kTiles>(job, tile);
+        for (uint32_t group = 0, column = 0; column < job.w.cols; group++) {
+            const uint32_t columns = smaller(job.w.group, job.w.cols - column);
+            Ints dot[kTiles][kTokens];
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+                // What the tier's product takes a code of 0 for, the sum makes good.
+                const Ints offset = kQ8Offset ? times(set1_int(kQ8Offset), job.x.sum[block[t]]) : set1_int(0);
+                unroll<kTiles>([&](int i) PITH_KERNEL_INLINE { dot[i][t] = offset; });
+            });
+            dots_q8<kStep>(dot, codes, q, columns / 8);
+            unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+                const Vec weight = load(reinterpret_cast<const float*>(job.tile(tile + i * job.step)) + group * kTileRows);
+                unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+                    sum[i][t] = fma(mul(to_float(dot[i][t]), set1(job.x.scale[block[t]])), weight, sum[i][t]);
+                });
+                codes[i] += size_t{columns} * kTileRows;
+            });
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+                q[t] += columns / 8 * kStep;
+                block[t] += kLanes;
+            });
+            column += columns;
+        }
+        store_all(job, token, tile, sum);
+    }
+};
+
 // What a tier has of this: tiles at once (Tune::kWideTiles), or nothing.
 template <class T>
 constexpr int wide_tiles() {
@@ -370,6 +446,12 @@ inline void matmul(const Matrix& w, const Activations& x, uint32_t token_begin, 
             return cut<Dense<Type::F16>, Tune::DenseShape>(job, token_begin, token_end, tile_begin, tile_end);
         case Type::BF16:
             return cut<Dense<Type::BF16>, Tune::DenseShape>(job, token_begin, token_end, tile_begin, tile_end);
+        case Type::Q8:
+            job.q4.codes = q8_codes(w);
+            job.q4.scale_size = sizeof(float);
+            if (!x.q) return cut<Q8Exact, Tune::ExactShape>(job, token_begin, token_end, tile_begin, tile_end);
+            return x.lanes > 1 ? cut<Q8Fast<kTokenLanes>, Tune::FastShape>(job, token_begin, token_end, tile_begin, tile_end)
+                               : cut<Q8Fast<1>, Tune::FastShape>(job, token_begin, token_end, tile_begin, tile_end);
         case Type::Q4:
             break;
     }

@@ -69,5 +69,27 @@ PITH_KERNEL_INLINE inline void wide_dots(Ints (&dot)[kTiles][kTokenLanes], const
     dots(dot, codes, q, octets);
 }
 
+// dot[i][t] += 8-bit codes of tile i times the int8 activations of token t, kStep bytes an octet. Pairs of products go to 32 bits at once.
+template <uint32_t kStep, int kTiles, int kTokens>
+PITH_KERNEL_INLINE inline void dots_q8(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens],
+                                       uint32_t octets) {
+    unroll<kTiles>([&](int i) PITH_KERNEL_INLINE {
+        unroll<4>([&](int r) PITH_KERNEL_INLINE {
+            int32x4_t low[kTokens], high[kTokens];  // two rows each, two lanes a row
+            unroll<kTokens>([&](int t) PITH_KERNEL_INLINE { low[t] = high[t] = vdupq_n_s32(0); });
+            for (uint32_t c = 0; c < octets * 2; c++) {
+                const int8x16_t rows = load_q8(codes[i] + c * 64 + r * 16);
+                unroll<kTokens>([&](int t) PITH_KERNEL_INLINE {
+                    const int8x16_t x = quad(q[t] + c / 2 * kStep + c % 2 * 4);
+                    low[t] = vpadalq_s16(low[t], vmull_s8(vget_low_s8(rows), vget_low_s8(x)));
+                    high[t] = vpadalq_s16(high[t], vmull_high_s8(rows, x));
+                });
+            }
+            unroll<kTokens>(
+                [&](int t) PITH_KERNEL_INLINE { dot[i][t].v[r] = vaddq_s32(dot[i][t].v[r], vpaddq_s32(low[t], high[t])); });
+        });
+    });
+}
+
 }  // namespace
 }  // namespace pith::kernels

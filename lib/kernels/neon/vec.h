@@ -192,5 +192,9 @@ PITH_KERNEL_INLINE inline const int8_t* octet_at(const int8_t* const (&q)[kToken
 }
 PITH_KERNEL_INLINE inline const int8_t* octet_at(const int8_t* q, int t, uint32_t o) { return q + o * 64 + t * 8; }
 
+// Four rows of 8-bit codes, four columns each.
+inline constexpr int kQ8Offset = 0;
+inline int8x16_t load_q8(const uint8_t* from) { return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(from), vdupq_n_u8(0x80))); }
+
 }  // namespace
 }  // namespace pith::kernels

@@ -193,5 +193,22 @@ inline void wide_dots(Ints (&dot)[kTiles][kTokenLanes], const uint8_t* const (&c
     dots(dot, codes, q, octets);
 }
 
+// dot[i][t] += 8-bit codes of tile i times the int8 activations of token t, kStep bytes an octet.
+inline constexpr int kQ8Offset = 0;
+template <uint32_t kStep, int kTiles, int kTokens>
+inline void dots_q8(Ints (&dot)[kTiles][kTokens], const uint8_t* const (&codes)[kTiles], const int8_t* const (&q)[kTokens], uint32_t octets) {
+    for (uint32_t c = 0; c < octets * 2; c++) {
+        for (int i = 0; i < kTiles; i++) {
+            for (int r = 0; r < 16; r++) {
+                const uint8_t* row = codes[i] + c * 64 + r * 4;
+                for (int t = 0; t < kTokens; t++) {
+                    const int8_t* x = q[t] + c / 2 * kStep + c % 2 * 4;
+                    for (int j = 0; j < 4; j++) dot[i][t].v[r] += (row[j] - 128) * x[j];
+                }
+            }
+        }
+    }
+}
+
 }  // namespace
 }  // namespace pith::kernels
