@@ -89,7 +89,7 @@ void Crew::open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count)
     ticket.caller = this_thread();
     ticket.trace = account_ ? account_->trace() : nullptr;
     ticket.session = account_ ? account_->number : 0;
-    if (!account_) return;
+    if (!kCounted || !account_) return;
     unclocked_ns_ += used_.expected(static_cast<double>(bytes));
     if (unclocked_ns_ > kClockedNs * count) unclocked_ns_ = kClockedNs * count;
     ticket.clocks.store(static_cast<uint32_t>(unclocked_ns_ / kClockedNs), std::memory_order_relaxed);

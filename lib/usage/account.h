@@ -52,12 +52,12 @@ struct Account {
     std::atomic<uint64_t> sums[static_cast<uint32_t>(Used::Count)]{};
 
     void add(Used what, uint64_t amount) {
-        if (amount == 0) return;
+        if (!kCounted || amount == 0) return;
         for (Account* a = this; a; a = a->parent) a->sums[static_cast<uint32_t>(what)].fetch_add(amount, std::memory_order_relaxed);
     }
     void subtract(Used what, uint64_t amount) { add(what, 0 - amount); }
     uint64_t get(Used what) const { return sums[static_cast<uint32_t>(what)].load(std::memory_order_relaxed); }
-    Trace* trace() const { return (parent ? parent : this)->recording.load(std::memory_order_acquire); }
+    Trace* trace() const { return !kCounted ? nullptr : (parent ? parent : this)->recording.load(std::memory_order_acquire); }
 };
 
 // CPU time of a thread over a few microseconds: what reading the clock itself takes, which is much of one, is found and left out.

@@ -18,7 +18,12 @@
 
 namespace pith {
 
-#if defined(_WIN32)
+#if defined(PITH_UNCOUNTED)  // tests/bench/usage_bench: the library without its account, to know what that costs
+inline constexpr bool kCounted = false;
+inline uint64_t monotonic_ns() { return 0; }
+inline uint64_t thread_cpu_ns() { return 0; }
+#elif defined(_WIN32)
+inline constexpr bool kCounted = true;
 inline uint64_t monotonic_ns() {
     LARGE_INTEGER now, frequency;
     QueryPerformanceCounter(&now);
@@ -33,6 +38,7 @@ inline uint64_t thread_cpu_ns() {
     return ns(kernel) + ns(user);
 }
 #else
+inline constexpr bool kCounted = true;
 inline uint64_t read_clock(clockid_t clock) {
     timespec t{};
     clock_gettime(clock, &t);
