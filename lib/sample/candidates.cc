@@ -149,9 +149,15 @@ void Candidates::summarise(float* row) {
 
 // Below at least `ranks` maxima, which are as many different logits, and not below many more; -inf if there are not that many.
 float Candidates::bound_for(size_t ranks) const {
-    const size_t count = scan_maxima(size_);
+    size_t count = scan_maxima(size_);
     if (ranks > count / 2) return kNothing;
     const float* maxima = scratch_.maxima.data();
+    float folded[kScanFolded];
+    if (ranks <= kScanFolded / 4 && count > 2 * kScanFolded) {  // as good for few ranks, and less to look at
+        scan_.fold(maxima, count, folded);
+        maxima = folded;
+        count = kScanFolded;
+    }
     double above = static_cast<double>(highest_), below = above;
     for (double distance = 2;; distance *= 2) {
         below = static_cast<double>(highest_) - distance;

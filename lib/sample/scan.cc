@@ -52,9 +52,8 @@ inline Lanes times_power(Lanes value, Lanes shifted) {
 
 struct SeenNan {
     NanFour seen[2];
-    void look(Lanes a) {
-        seen[0].look(a.v[0], a.v[1]);
-        seen[1].look(a.v[2], a.v[3]);
+    void look(Lanes a, Lanes b) {
+        for (int i = 0; i < 4; i++) seen[i & 1].look(a.v[i], b.v[i]);
     }
     bool any() const { return seen[0].any() || seen[1].any(); }
 };

@@ -13,6 +13,8 @@ struct Candidate {
 inline constexpr size_t kScanBlock = 512;  // logits to a block sum, and to a group of maxima
 inline constexpr size_t kScanLanes = 16;   // maxima of a group: of the logits 16 apart
 
+inline constexpr size_t kScanFolded = 512;  // maxima that fold() leaves
+
 constexpr size_t scan_blocks(size_t n) { return (n + kScanBlock - 1) / kScanBlock; }
 constexpr size_t scan_maxima(size_t n) { return scan_blocks(n) * kScanLanes; }
 
@@ -36,6 +38,8 @@ enum class ScanTier : uint32_t { Plain, Avx2, Avx512 };
 struct ScanTable {
     // maxima: scan_maxima(n). maxima[group * 16 + lane] is the largest of x[group * 512 + i * 16 + lane]; -inf beyond the end.
     Largest (*summarise)(const float* x, size_t n, float* maxima);
+    // folded[i], of kScanFolded, is the largest of maxima i, i + kScanFolded, ...; count is a multiple of kScanLanes, and not less.
+    void (*fold)(const float* maxima, size_t count, float* folded);
     // How many maxima lie above the bound.
     size_t (*count_above)(const float* maxima, size_t count, float bound);
     // Appends every x[i] > bound, by ascending i, to the `size` candidates that are in the list, from *group on; stops where less than a

@@ -135,6 +135,13 @@ TEST_CASE("scan: sums, lists and counts, the same bits on every tier", "[sample]
             for (size_t i = 0; i < n; i++)
                 if (x[i] > 1) wanted.push_back(static_cast<int32_t>(i));
             CHECK(scan.count_above(maxima.data(), maxima.size(), 1) == above);
+            if (maxima.size() >= pith::kScanFolded) {
+                std::vector<float> folded(pith::kScanFolded), expected(maxima.begin(), maxima.begin() + pith::kScanFolded);
+                for (size_t i = pith::kScanFolded; i < maxima.size(); i++)
+                    expected[i % pith::kScanFolded] = std::max(expected[i % pith::kScanFolded], maxima[i]);
+                scan.fold(maxima.data(), maxima.size(), folded.data());
+                CHECK(folded == expected);
+            }
             // In pieces, as a short list makes it.
             std::vector<pith::Candidate> list(pith::kScanBlock + 3);
             while (group < pith::scan_blocks(n)) {

@@ -51,7 +51,9 @@ inline Lanes times_power(Lanes value, Lanes shifted) { return {times_power(value
 
 struct SeenNan {
     __m256 seen = _mm256_setzero_ps();
-    void look(Lanes x) { seen = _mm256_or_ps(seen, _mm256_cmp_ps(x.a, x.b, _CMP_UNORD_Q)); }
+    void look(Lanes x, Lanes y) {
+        seen = _mm256_or_ps(seen, _mm256_or_ps(_mm256_cmp_ps(x.a, x.b, _CMP_UNORD_Q), _mm256_cmp_ps(y.a, y.b, _CMP_UNORD_Q)));
+    }
     bool any() const { return _mm256_movemask_ps(seen) != 0; }
 };
 

@@ -45,7 +45,7 @@ inline Lanes times_power(Lanes value, Lanes shifted) {
 
 struct SeenNan {
     __mmask16 seen = 0;
-    void look(Lanes a) { seen = static_cast<__mmask16>(seen | _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)); }
+    void look(Lanes a, Lanes b) { seen = static_cast<__mmask16>(seen | _mm512_cmp_ps_mask(a.v, b.v, _CMP_UNORD_Q)); }
     bool any() const { return seen != 0; }
 };
 

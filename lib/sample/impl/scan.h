@@ -31,15 +31,15 @@ Largest summarise(const float* x, size_t n, float* maxima) {
     size_t start = 0;
     for (; n - start >= kScanBlock; start += kScanBlock, maxima += kScanLanes) {
         Lanes m[4];
-        for (size_t j = 0; j < 4; j++) {
-            m[j] = Lanes::load(x + start + j * kScanLanes);
-            nan.look(m[j]);
-        }
+        for (size_t j = 0; j < 4; j++) m[j] = Lanes::load(x + start + j * kScanLanes);
+        nan.look(m[0], m[1]);
+        nan.look(m[2], m[3]);
         for (size_t i = start + 4 * kScanLanes; i < start + kScanBlock; i += 4 * kScanLanes)
-            for (size_t j = 0; j < 4; j++) {
-                const Lanes v = Lanes::load(x + i + j * kScanLanes);
+            for (size_t j = 0; j < 4; j += 2) {
+                const Lanes v = Lanes::load(x + i + j * kScanLanes), w = Lanes::load(x + i + (j + 1) * kScanLanes);
                 m[j] = larger(v, m[j]);
-                nan.look(v);
+                m[j + 1] = larger(w, m[j + 1]);
+                nan.look(v, w);
             }
         m[0] = larger(larger(m[0], m[1]), larger(m[2], m[3]));
         m[0].store(maxima);
@@ -49,7 +49,7 @@ Largest summarise(const float* x, size_t n, float* maxima) {
         Lanes m = Lanes::all(kNegative);
         each_sixteen(x, start, n, [&](size_t, Lanes v) {
             m = larger(v, m);
-            nan.look(v);
+            nan.look(v, v);
         });
         m.store(maxima);
         most = larger(m, most);
@@ -59,6 +59,14 @@ Largest summarise(const float* x, size_t n, float* maxima) {
     float value = kNegative;
     for (const float lane : lanes) value = lane > value ? lane : value;
     return {value, nan.any()};
+}
+
+void fold(const float* maxima, size_t count, float* folded) {
+    for (size_t j = 0; j < kScanFolded; j += kScanLanes) {
+        Lanes m = Lanes::load(maxima + j);
+        for (size_t i = j + kScanFolded; i < count; i += kScanFolded) m = larger(Lanes::load(maxima + i), m);
+        m.store(folded + j);
+    }
 }
 
 size_t count_above(const float* maxima, size_t count, float bound) {
@@ -149,4 +157,4 @@ Moments moments(const float* x, size_t n, float shift) {
 }  // namespace pith
 
 #define PITH_SCAN_TABLE \
-    { summarise, count_above, list_above, find, sum_weights, sum_entropy, moments }
+    { summarise, fold, count_above, list_above, find, sum_weights, sum_entropy, moments }
