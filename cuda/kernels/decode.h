@@ -7,10 +7,11 @@
 // are on their way.
 //
 // Phases of a layer: norm + q/k/v, attention, o, norm + gate/up + activation,
-// down. 4-bit codes are multiplied as integers (decode_matvec.cuh). Sums of o
-// and down go into the residual stream by integer additions, whose order is
-// free, and then the grid meets; what the other phases make is passed on in
-// words that carry a tag, for which their readers look.
+// down. 4-bit codes are multiplied as integers (decode_matvec.cuh). The grid
+// meets only at a token's end: sums of o and down go into the residual stream
+// by integer additions, whose order is free and which are counted in the same
+// words; what the other phases make is passed on in words that carry a tag. The
+// readers look for a word until it has its count or its tag.
 //
 // Use: fill DecodeParams up to `workspace` and the layers (host copy), call
 // decode_plan(); allocate workspace_bytes, zero them once; copy the layers to
@@ -103,41 +104,42 @@ struct alignas(16) DecodeParams {
     uint32_t scale_at, zero_at;  // where in a stage the scales and zero points are
     uint32_t unit_groups,
         unit_zeros;          // scales and words of zero points that a unit has room for
-    uint32_t partial_tiles;  // tiles whose sums are collected at once
-    uint32_t shared_partial, shared_input, input_bytes,
-        shared_ring;                 // offsets; size of the staged input
-    uint32_t at_blocks;              // where in the staged input the blocks' scales and sums are
-    uint32_t slices_o, slices_down;  // ranges of columns that o and down are cut
-                                     // into; an SM works on one of them
+    uint32_t partials;  // places for 16 sums each, where warps' sums of a tile are collected
+    uint32_t shared_partial, shared_own, shared_input, input_bytes,
+        shared_ring;               // offsets; size of the staged input
+    uint32_t at_blocks;            // where in the staged input the blocks' scales and sums are
+    uint32_t slice_o, slice_down;  // units of the slices of columns that o and down are cut
+                                   // into (the last is larger); an SM works on one of them
     uint32_t head_rows;              // query heads of a kv head that are computed together: 1 or 4
     uint32_t head_blocks;            // how many times, for all query heads of a kv head
     uint32_t kv_unit;                // positions of a unit of the cache
     uint32_t alike;                  // all layers' matrices have the same shapes
     uint64_t workspace_bytes;
-    uint64_t at_counters, at_x, at_y[kDecodeJobs], at_attention, at_hidden, at_partials;
+    uint64_t at_counters, at_x[2], at_y[kDecodeJobs], at_attention, at_hidden, at_partials;
 };
 static_assert(sizeof(DecodeParams) % 16 == 0);
 
-inline constexpr uint32_t kDecodeMaxWarps = 12, kDecodeLayersHeld = 3;
+inline constexpr uint32_t kDecodeMaxWarps = 12, kDecodeLayersHeld = 3, kDecodeSlice = 4, kDecodeMostUnits = 1000;
 
 // A block's part of a job: `count` units from unit k0 + k of `tile` on, where a
 // tile's units are those of its columns k0 .. k0 + kn.
 struct DecodeShare {
     uint32_t count, tile, k;
     uint32_t k0, kn;
-    uint32_t at_once;  // tiles that as many units as there are warps may belong to
+    uint32_t adders, tiles;  // if tiles are whole: warps that add to one, and how many tiles there is room for
+    uint32_t reserved;
 };
 
 // The first part of a block's shared memory. Sums of tiles, the staged input
 // and the ring follow.
 struct alignas(128) DecodeShared {
     float sums[kDecodeMaxWarps];
-    uint64_t meeting;                        // the counter's value at the grid's last meeting
     uint64_t launch;                         // what tells this launch from others
+    uint64_t counts[2];                      // additions that each buffer of the residual stream has seen when it is complete next
     uint64_t layer_come[kDecodeLayersHeld];  // barriers: layer l is in layers[l %
                                              // kDecodeLayersHeld]
     uint32_t at_layer;                       // of the computing warps
-    uint32_t tag;                            // of what blocks pass on to each other until the grid's next meeting
+    uint32_t tag, first_tag;                 // of what blocks pass on to each other in this layer; the first layer's
     uint32_t position, is_last, known;       // known: position is
     DecodeShare shares[kDecodeJobs + 1];     // of layers that are alike, and the head
     DecodeParams params;
@@ -192,15 +194,17 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     if (!p->whole_head_units) p->whole_head_units = 16;
 
     // What a stage must hold of a unit, and the staged input.
-    uint32_t groups = 0, whole_cols = 0, o_units = 0, o_unit = 0, down_units = 0, down_unit = 0, block = 128;
+    bool regular = true;  // every unit of Q4 has as many groups
+    uint32_t groups = 0, whole_cols = 0, block = 128;
+    // Slices as narrow as a stage: the columns of a block's inputs are few, and a stage is of one tile.
+    p->slice_o = p->slice_down = kDecodeSlice;
     auto look = [&](const DecodeJob& j, uint32_t which) {
         if (!j.matrix.data) return true;
         if (static_cast<uint64_t>(j.per_tile) * j.matrix.tiles >= uint64_t{1} << 24) return false;
         const uint32_t columns = kind_columns(j.kind);
-        if (which == kJobO) {
-            if (o_units * o_unit < j.per_tile * columns) o_units = j.per_tile, o_unit = columns;
-        } else if (which == kJobDown) {
-            if (down_units * down_unit < j.per_tile * columns) down_units = j.per_tile, down_unit = columns;
+        if (which == kJobO || which == kJobDown) {
+            uint32_t& slice = which == kJobO ? p->slice_o : p->slice_down;
+            while (j.per_tile / slice > sms) slice *= 2;
         } else if (whole_cols < j.per_tile * columns) {
             whole_cols = j.per_tile * columns;
         }
@@ -208,8 +212,11 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         if (j.matrix.group % 32) return false;
         if (block > kind_block(j.kind)) block = kind_block(j.kind);
         const uint32_t g = decode_unit_groups(j);
+        if (groups && groups != g) regular = false;
         if (groups < g) groups = g;
-        return true;
+        if (j.magic || g != 512 / kind_block(j.kind)) regular = false;
+        // Their numbers must fit beside a sum (decode_matvec.cuh).
+        return (which != kJobO && which != kJobDown) || j.per_tile < kDecodeMostUnits;
     };
     bool fits = look(p->head, kDecodeJobs);
     p->alike = 1;
@@ -222,23 +229,16 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         }
     if (!fits) return false;
     p->unit_groups = groups;
-    p->unit_zeros = (groups + 6) / 4;  // whether there are any: before a model is loaded nobody knows
-    p->slices_o = p->slices_down = 1;
-    while (p->slices_o < 4 && p->slices_o * 2 <= sms && p->slices_o * 4 <= o_units) p->slices_o *= 2;
-    while (p->slices_down < 4 && p->slices_down * 2 <= sms && p->slices_down * 4 <= down_units) p->slices_down *= 2;
-
-    uint32_t least_units = 0xffffffffu;  // of a tile, in a slice
-    auto count_units = [&](const DecodeJob& j, uint32_t which) {
-        if (!j.matrix.data) return;
-        const uint32_t slices = which == kJobO      ? p->slices_o
-                                : which == kJobDown ? p->slices_down
-                                                    : 1,
-                       units = j.per_tile < slices ? 1 : j.per_tile / slices;
-        if (least_units > units) least_units = units;
-    };
-    count_units(p->head, kDecodeJobs);
+    p->unit_zeros = regular ? groups / 4 : (groups + 6) / 4;  // whether there are any: before a model is loaded nobody knows
+    uint32_t cols = whole_cols;  // of the staged input, at most
     for (uint32_t l = 0; l < p->layer_count; l++)
-        for (uint32_t i = 0; i < kDecodeJobs; i++) count_units(layers[l].jobs[i], i);
+        for (uint32_t which : {kJobO, kJobDown}) {
+            const DecodeJob& j = layers[l].jobs[which];
+            const uint32_t slice = which == kJobO ? p->slice_o : p->slice_down,
+                           units = j.per_tile < 2 * slice ? j.per_tile : slice + j.per_tile % slice;
+            if (j.matrix.data && cols < units * kind_columns(j.kind)) cols = units * kind_columns(j.kind);
+        }
+    cols = decode_up(cols, 512);
 
     // Shared memory: of these the first that fits and leaves some stages. Attention uses the input's place.
     constexpr struct {
@@ -248,11 +248,6 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     for (const auto& form : kForms) {
         const uint32_t c = form.warps;
         if (c > warps) continue;
-        const uint32_t slice_o = (o_units + p->slices_o - 1) / p->slices_o * o_unit,
-                       slice_down = (down_units + p->slices_down - 1) / p->slices_down * down_unit;
-        uint32_t cols = whole_cols > slice_o ? whole_cols : slice_o;
-        if (cols < slice_down) cols = slice_down;
-        cols = decode_up(cols, 512);
         uint32_t attention = ((p->head_rows + 2) * d + c * (d + 2)) * 4;
         if (attention < sms * p->head_rows * 8) attention = sms * p->head_rows * 8;  // ends of all blocks' softmax
         p->at_blocks = cols * 2;
@@ -264,14 +259,22 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         p->scale_at = p->stage_units * kUnitBytes;
         p->zero_at = p->scale_at + p->stage_units * p->unit_groups * 32;
         p->stage_bytes = decode_up(p->zero_at + p->stage_units * p->unit_zeros * 32 + 32, 128);
+        // Behind DecodeShared: sums of tiles, a counter for each, the block's own rows of the residual stream, the input, the ring. The
+        // fastest warp may be ahead of the slowest by all stages, and what warps have in hand.
         p->shared_partial = static_cast<uint32_t>(sizeof(DecodeShared));
-        p->partial_tiles = (shared_limit >= 96 * 1024 ? 192 : 32) / c;
-        if (p->partial_tiles < c / least_units + 3) p->partial_tiles = c / least_units + 3;
-        p->shared_input = p->shared_partial + c * p->partial_tiles * 64;
-        p->shared_ring = p->shared_input + p->input_bytes;
-        p->stages = p->shared_ring < shared_limit ? (shared_limit - p->shared_ring) / p->stage_bytes : 0;
+        const uint32_t own = decode_up((p->hidden + sms - 1) / sms * 8, 16), in_hand = 4 * c + p->stage_units,
+                       fixed = p->shared_partial + in_hand * 68 + own + p->input_bytes + 256;
+        p->stages = fixed < shared_limit ? (shared_limit - fixed) / (p->stage_bytes + p->stage_units * 68) : 0;
         if (p->stages > 32) p->stages = 32;
+        p->partials = in_hand + p->stages * p->stage_units;
+        p->shared_own = decode_up(p->shared_partial + p->partials * 68, 16);
+        p->shared_input = decode_up(p->shared_own + own, 128);
+        p->shared_ring = p->shared_input + p->input_bytes;
+#ifdef X_UNDER_WAY
+        p->under_way = X_UNDER_WAY;
+#else
         p->under_way = 8 / p->stage_units;
+#endif
         if (p->under_way >= p->stages) p->under_way = p->stages - 1;
         // A warp that uses stage m has used m - 2 groups + 1 (of keys and values) or a later one, and what came under_way before that is
         // there.
@@ -295,7 +298,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     const uint32_t tiles_q = (p->heads * d + 15) / 16, tiles_kv = (p->kv_heads * d + 15) / 16, tiles_i = (p->intermediate + 15) / 16;
     const uint32_t tiles[kDecodeJobs] = {tiles_q + 2 * tiles_kv, 2 * tiles_kv, tiles_kv, 0, tiles_i, tiles_i, 0};
     p->at_counters = take(256 + uint64_t{4} * p->kv_heads * p->head_blocks);
-    p->at_x = take(uint64_t{decode_up(p->hidden, 512)} * 8);
+    for (uint64_t& x : p->at_x) x = take(uint64_t{decode_up(p->hidden, 512)} * 8);
     for (uint32_t i = 0; i < kDecodeJobs; i++) p->at_y[i] = take(uint64_t{tiles[i]} * 128);
     p->at_attention = take(uint64_t{decode_up(p->heads * d, 512)} * 4);
     p->at_hidden = take(uint64_t{decode_up(p->intermediate, 512)} * 4);

@@ -6,36 +6,6 @@
 
 namespace pith::cuda {
 
-// Where all blocks of the grid meet. The counter grows by the number of blocks
-// each time and is never reset.
-__device__ __forceinline__ unsigned long long* meeting_counter() {
-    return reinterpret_cast<unsigned long long*>(workspace(shared().params.at_counters));
-}
-__device__ __forceinline__ void begin_meetings() {
-    if (threadIdx.x == 0) {
-        shared().meeting = *static_cast<volatile unsigned long long*>(meeting_counter()) / gridDim.x * gridDim.x;
-        shared().launch = shared().meeting + 1;
-        shared().tag = 0;
-    }
-    meet_warps();
-}
-// What this block wrote before is seen by whom wait_for_grid() lets go.
-__device__ __forceinline__ void tell_grid() {
-    meet_warps();
-    if (threadIdx.x == 0) add_release(meeting_counter(), 1);
-    trace();
-}
-__device__ __forceinline__ void wait_for_grid() {
-    if (threadIdx.x == 0) {
-        const unsigned long long target = shared().meeting += gridDim.x;
-        for ([[maybe_unused]] uint64_t spins = 0; load_relaxed(meeting_counter()) < target;) PITH_SPINS(spins);
-        fence_acquire();
-        shared().tag = static_cast<uint32_t>(target / gridDim.x) & 0xffff;
-    }
-    meet_warps();
-    trace();
-}
-
 // Four elements of a block of 128 columns, for a lane: its columns are at(0) +
 // {0, 1, 8, 9}.
 struct Quad {
@@ -112,12 +82,37 @@ __device__ __forceinline__ void stage_piece(uint32_t piece, const Quad& q) {
     }
 }
 
-inline constexpr uint32_t kHeld = 4;  // pieces of 128 columns that a warp keeps in registers
+inline constexpr uint32_t kHeld = 5;  // pieces of 128 columns that a warp keeps in registers
 
-__device__ __forceinline__ Quad residual_quad(uint32_t piece) {  // x is padded to 512 columns
-    const long long* x = residual() + quad_column(piece);
-    const longlong2 a = load_coherent(reinterpret_cast<const longlong2*>(x)), b = load_coherent(reinterpret_cast<const longlong2*>(x + 8));
-    return {from_fixed(a.x), from_fixed(a.y), from_fixed(b.x), from_fixed(b.y)};
+// The residual stream's words of a piece (x is padded to 512 columns; padding never changes).
+struct RawQuad {
+    ulonglong2 low, high;
+};
+__device__ __forceinline__ RawQuad load_residual(const unsigned long long* x, uint32_t piece) {
+    const ulonglong2* at = reinterpret_cast<const ulonglong2*>(x + quad_column(piece));
+    return {load_relaxed(at), load_relaxed(at + 4)};
+}
+// True if additions are still to come to one of them.
+__device__ __forceinline__ bool is_missing(const RawQuad& q, uint32_t piece, uint32_t hidden, uint32_t count) {
+    constexpr uint32_t mask = (1u << kCountBits) - 1;
+    const uint32_t c = quad_column(piece);
+    const uint32_t low = ((static_cast<uint32_t>(q.low.x) ^ count) | (static_cast<uint32_t>(q.low.y) ^ count)) & mask,
+                   high = ((static_cast<uint32_t>(q.high.x) ^ count) | (static_cast<uint32_t>(q.high.y) ^ count)) & mask;
+    return (low && c < hidden) || (high && c + 8 < hidden);
+}
+__device__ __forceinline__ Quad residual_quad(const RawQuad& q, uint32_t piece, uint32_t hidden, unsigned long long count) {
+    const uint32_t c = quad_column(piece);
+    const auto number = [&](unsigned long long word, uint32_t at) { return at < hidden ? from_fixed(whole_sum(word, count)) : 0.0f; };
+    return {number(q.low.x, c), number(q.low.y, c), number(q.high.x, c + 8), number(q.high.y, c + 8)};
+}
+__device__ __forceinline__ Quad wait_for_residual(const unsigned long long* x, uint32_t piece, uint32_t hidden, unsigned long long count) {
+    [[maybe_unused]] uint64_t spins = 0;
+    RawQuad q;
+    do {
+        q = load_residual(x, piece);
+        PITH_SPINS(spins);
+    } while (__any_sync(0xffffffffu, is_missing(q, piece, hidden, static_cast<uint32_t>(count))));
+    return residual_quad(q, piece, hidden, count);
 }
 __device__ __forceinline__ Quad norm_quad(const float* norm, uint32_t piece, uint32_t hidden) {
     const uint32_t c = quad_column(piece);
@@ -160,27 +155,40 @@ __device__ __noinline__ void settle(uint32_t pieces) {
 }
 
 // The staged input becomes rmsnorm(x) * norm in the order `inverse`, x being
-// the residual stream. meet: all blocks meet before x is read.
+// a buffer of the residual stream once it is complete.
 template <uint32_t block>
-__device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* inverse, bool meet) {
+__device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* inverse, uint32_t buffer) {
     const DecodeParams& p = shared().params;
     const uint32_t warp = threadIdx.x / 32, warps = p.warps, hidden = p.hidden, pieces = (hidden + 511) / 512 * 4;
-    if (meet) tell_grid();
-    Quad weight[kHeld], x[kHeld];
+    const unsigned long long count = shared().counts[buffer];
+    const unsigned long long* const x = residual(buffer);
+    Quad weight[kHeld], held[kHeld];
     unrolled<kHeld>([&](auto h) { weight[h] = norm_quad(norm, warp + h * warps, hidden); });
-    if (meet) wait_for_grid();
+    // A word of each piece first: to look for all of them all the time would take bandwidth from the weights.
+    [[maybe_unused]] uint64_t spins = 0;
+    const uint32_t first = warp + lane_id() % kHeld * warps, at = first * 128 < hidden ? first * 128 : 0;
+    constexpr uint32_t mask = (1u << kCountBits) - 1;
+    while (__any_sync(0xffffffffu, ((static_cast<uint32_t>(load_relaxed(x + at)) ^ static_cast<uint32_t>(count)) & mask) != 0)) PITH_SPINS(spins);
+    RawQuad raw[kHeld];
+    unrolled<kHeld>([&](auto h) { raw[h] = load_residual(x, min(warp + h * warps, pieces - 1)); });
     unrolled<kHeld>([&](auto h) {
-        x[h] = {};
-        if (warp + h * warps < pieces) x[h] = residual_quad(warp + h * warps);
+        const uint32_t piece = min(warp + h * warps, pieces - 1);
+        while (__any_sync(0xffffffffu, is_missing(raw[h], piece, hidden, static_cast<uint32_t>(count)))) {
+            raw[h] = load_residual(x, piece);
+            PITH_SPINS(spins);
+        }
+        held[h] = {};
+        if (warp + h * warps < pieces) held[h] = residual_quad(raw[h], piece, hidden, count);
     });
     float squares = 0;
     auto add = [&](const Quad& q) { squares += q.v[0] * q.v[0] + q.v[1] * q.v[1] + q.v[2] * q.v[2] + q.v[3] * q.v[3]; };
-    unrolled<kHeld>([&](auto h) { add(x[h]); });
+    unrolled<kHeld>([&](auto h) { add(held[h]); });
 #pragma unroll 1
-    for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps) add(residual_quad(piece));
+    for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps) add(wait_for_residual(x, piece, hidden, count));
     squares = warp_sum(squares);
     if (lane_id() == 0) shared().sums[warp] = squares;
     meet_warps();
+    trace();
     const float factor = rsqrtf(warp_sum(lane_id() < warps ? shared().sums[lane_id()] : 0.0f) / static_cast<float>(hidden) + p.rms_eps);
     auto put = [&](uint32_t piece, Quad q, const Quad& w) {
 #pragma unroll
@@ -192,11 +200,11 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
         }
     };
     unrolled<kHeld>([&](auto h) {
-        if (warp + h * warps < pieces) put(warp + h * warps, x[h], weight[h]);
+        if (warp + h * warps < pieces) put(warp + h * warps, held[h], weight[h]);
     });
 #pragma unroll 1
     for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps)
-        put(piece, residual_quad(piece), norm_quad(norm, piece, hidden));
+        put(piece, wait_for_residual(x, piece, hidden, count), norm_quad(norm, piece, hidden));
     meet_warps();
     if (inverse && block) {
         settle<block>(pieces);
@@ -205,18 +213,20 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
     trace();
 }
 
-__device__ __forceinline__ void stage_norm(const float* norm, const uint32_t* inverse, uint32_t block, bool meet) {
+__device__ __forceinline__ void stage_norm(const float* norm, const uint32_t* inverse, uint32_t block, uint32_t buffer) {
     switch (block) {
         case 128:
-            return stage_norm_as<128>(norm, inverse, meet);
+            return stage_norm_as<128>(norm, inverse, buffer);
         case 64:
-            return stage_norm_as<64>(norm, inverse, meet);
+            return stage_norm_as<64>(norm, inverse, buffer);
         case 32:
-            return stage_norm_as<32>(norm, inverse, meet);
+            return stage_norm_as<32>(norm, inverse, buffer);
         default:
-            return stage_norm_as<0>(norm, inverse, meet);
+            return stage_norm_as<0>(norm, inverse, buffer);
     }
 }
+
+inline constexpr uint32_t kCopied = 2;  // pieces that a warp looks for at once
 
 // The columns of a product's input that are the block's, as tagged halves in
 // global memory, where they lie as they are multiplied.
@@ -229,24 +239,29 @@ __device__ __noinline__ void stage_copy_as(const uint32_t* from, uint32_t job, u
     const uint32_t columns = j.matrix.cols, tag = shared().tag;
     [[maybe_unused]] uint64_t spins = 0;
 #pragma unroll 1
-    for (uint32_t first = warp; first < pieces; first += kHeld * warps) {
-        uint2 word[kHeld][2];
-        bool missing;
-        do {
-            missing = false;
-            unrolled<kHeld>([&](auto h) {
-                const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
+    for (uint32_t first = warp; first < pieces; first += kCopied * warps) {
+        // A word of each piece first: to look for all of them all the time would take bandwidth from the weights.
+        const uint32_t word_of = min(begin + min(first + lane_id() % kCopied * warps, pieces - 1) * 128, columns - 1);
+        while (__any_sync(0xffffffffu, load_relaxed(from + word_of) >> 16 != tag)) PITH_SPINS(spins);
+        uint2 word[kCopied][2];
+        unrolled<kCopied>([&](auto h) {
+            const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
+            word[h][0] = load_relaxed(reinterpret_cast<const uint2*>(from + c));
+            word[h][1] = load_relaxed(reinterpret_cast<const uint2*>(from + c + 8));
+        });
+        unrolled<kCopied>([&](auto h) {
+            const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
+            const auto is_missing = [&] {
+                return (c < columns && word[h][0].x >> 16 != tag) || (c + 1 < columns && word[h][0].y >> 16 != tag) ||
+                       (c + 8 < columns && word[h][1].x >> 16 != tag) || (c + 9 < columns && word[h][1].y >> 16 != tag);
+            };
+            while (__any_sync(0xffffffffu, is_missing())) {
                 word[h][0] = load_relaxed(reinterpret_cast<const uint2*>(from + c));
                 word[h][1] = load_relaxed(reinterpret_cast<const uint2*>(from + c + 8));
-            });
-            unrolled<kHeld>([&](auto h) {
-                const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
-                missing = missing || (c < columns && word[h][0].x >> 16 != tag) || (c + 1 < columns && word[h][0].y >> 16 != tag) ||
-                          (c + 8 < columns && word[h][1].x >> 16 != tag) || (c + 9 < columns && word[h][1].y >> 16 != tag);
-            });
-            PITH_SPINS(spins);
-        } while (__any_sync(0xffffffffu, missing));
-        unrolled<kHeld>([&](auto h) {
+                PITH_SPINS(spins);
+            }
+        });
+        unrolled<kCopied>([&](auto h) {
             if (first + h * warps >= pieces) return;
             const auto number = [](uint32_t v) { return __half2float(__ushort_as_half(static_cast<unsigned short>(v))); };
             stage_piece<block>(first + h * warps, {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)});
@@ -266,6 +281,21 @@ __device__ __forceinline__ void stage_copy(const uint32_t* from, uint32_t job, u
             return stage_copy_as<32>(from, job, l);
         default:
             return stage_copy_as<0>(from, job, l);
+    }
+}
+
+// The block has read all of `buffer`: its rows of it go to the other one.
+__device__ __noinline__ void forward_residual(uint32_t buffer) {
+    const DecodeParams& p = shared().params;
+    const uint32_t begin = part(p.hidden, blockIdx.x, gridDim.x), end = part(p.hidden, blockIdx.x + 1, gridDim.x);
+    const unsigned long long count = shared().counts[buffer];
+#pragma unroll 1
+    for (uint32_t i = begin + threadIdx.x; i < end; i += p.warps * 32) {
+        const long long now = whole_sum(load_relaxed(residual(buffer) + i), count);
+        if (now >= kFixedLimit || now <= -kFixedLimit) set_poison();
+        long long& last = own_rows()[i - begin];  // of the other buffer
+        add_fixed(residual(1 - buffer) + i, now - last);
+        last = now;
     }
 }
 

@@ -103,34 +103,53 @@ __device__ __forceinline__ void multiply_f16(const Codes& c, uint32_t input, uin
 
 // ---- the residual stream
 // ---------------------------------------------------------------------------------------------------------------------
-// 64-bit fixed-point numbers in global memory: blocks and warps add to them in
-// any order, and the sum is always the same.
+// Fixed-point numbers of 64 bits in global memory: blocks and warps add to them
+// in any order, and the sum is always the same. Their lowest ten bits count the
+// additions (and what they carry into the rest is taken off again), so that a
+// reader sees in the word itself that nothing is missing. There are two
+// buffers: the norm of one half of a layer reads one, the half's last product
+// adds to the other. A block that has read all of the first adds its rows of it
+// to the second (less what those held when they were complete last), and so
+// nobody has the second complete before everybody is done with the first.
 
-inline constexpr float kFixedOne = 4294967296.0f,
-                       kFixedMost = 1073741824.0f;  // 2^32; values below 2^30
-__device__ __forceinline__ long long* residual() { return reinterpret_cast<long long*>(workspace(shared().params.at_x)); }
-// The last launch that met a number that is not finite (or that no residual
-// stream can hold): its logits will be NaN, as in floats.
-__device__ __forceinline__ volatile unsigned long long* poisoned() {
-    return reinterpret_cast<volatile unsigned long long*>(workspace(shared().params.at_counters)) + 1;
+inline constexpr uint32_t kCountBits = 10;
+inline constexpr float kFixedOne = 268435456.0f,  // 2^28
+    kFixedMost = 16777216.0f;                     // 2^24: what a sum of all that a product adds may reach, and the stream before it
+inline constexpr long long kFixedLimit = 1ll << 52;  // that in units of the words
+__device__ __forceinline__ unsigned long long* residual(uint32_t buffer) {
+    return reinterpret_cast<unsigned long long*>(workspace(shared().params.at_x[buffer]));
 }
-__device__ __forceinline__ void set_poison() { *poisoned() = shared().launch; }
+// In the workspace's first words: where blocks meet, the last launch that met a
+// number that is not finite (or that no residual stream can hold): its logits
+// will be NaN, as in floats; then the buffers' counts and the last tag.
+enum : uint32_t { kMeeting = 0, kPoisoned = 1, kCounts = 2, kTag = 4 };
+__device__ __forceinline__ volatile unsigned long long* counters() {
+    return reinterpret_cast<volatile unsigned long long*>(workspace(shared().params.at_counters));
+}
+__device__ __forceinline__ void set_poison() { counters()[kPoisoned] = shared().launch; }
 
-__device__ __forceinline__ long long to_fixed(float v) {
-    if (!(fabsf(v) < kFixedMost)) {
+__device__ __forceinline__ long long to_fixed(float v, float most) {
+    if (!(fabsf(v) < most)) {
         set_poison();
         return 0;
     }
     return __float2ll_rn(v * kFixedOne);
 }
+__device__ __forceinline__ long long whole_sum(unsigned long long word, unsigned long long count) {
+    return static_cast<long long>(word - count) >> kCountBits;
+}
 __device__ __forceinline__ float from_fixed(long long v) { return __ll2float_rn(v) * (1.0f / kFixedOne); }
+// What this block's rows were when a buffer was complete last.
+__device__ __forceinline__ long long* own_rows() { return reinterpret_cast<long long*>(shared_bytes() + shared().params.shared_own); }
+// One more addition.
+__device__ __forceinline__ void add_fixed(unsigned long long* x, long long v) {
+    atomicAdd(x, (static_cast<unsigned long long>(v) << kCountBits) + 1);
+}
 
 // ---- what becomes of sums
 // ----------------------------------------------------------------------------------------------------------------
 
-// Words with the tag of the time between two meetings of the grid: whoever
-// finds the tag has the value too, without any meeting. A half: the tag's lower
-// 16 bits above it. A float: the tag in a second word.
+// Words with the layer's tag: whoever finds the tag has the value too. A half: the tag above it. A float: the tag in a second word.
 __device__ __forceinline__ uint2* sums_of(uint32_t job) { return reinterpret_cast<uint2*>(workspace(shared().params.at_y[job])); }
 __device__ __forceinline__ uint32_t* attention_out() { return reinterpret_cast<uint32_t*>(workspace(shared().params.at_attention)); }
 __device__ __forceinline__ uint32_t* hidden_out() { return reinterpret_cast<uint32_t*>(workspace(shared().params.at_hidden)); }
@@ -148,6 +167,9 @@ __device__ __forceinline__ float get_tagged(const uint2* from) {
     [[maybe_unused]] uint64_t spins = 0;
     for (;;) {
         const uint2 v = load_relaxed(from);
+#ifdef X_NOMEET
+        return __uint_as_float(v.x);
+#endif
         if (v.y == shared().tag) return __uint_as_float(v.x);
         PITH_SPINS(spins);
     }
@@ -155,10 +177,8 @@ __device__ __forceinline__ float get_tagged(const uint2* from) {
 
 __device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
 
-// Sums of a tile's rows g and g + 8 to where the job's results go. o, down: a
-// part of the tile's columns will do. first: its first columns are among those
-// summed. Sums are linear until here, so the bias joins the part that has them.
-__device__ __forceinline__ void finish_rows(uint32_t job, uint32_t l, uint32_t tile, uint32_t g, bool first, float low, float high) {
+// Sums of a whole tile's rows g and g + 8 to where the job's results go.
+__device__ __forceinline__ void finish_rows(uint32_t job, uint32_t l, uint32_t tile, uint32_t g, float low, float high) {
     const DecodeParams& p = shared().params;
     const Matrix& m = job_of(job, l).matrix;
     const uint32_t row = tile * 16 + g;
@@ -166,15 +186,11 @@ __device__ __forceinline__ void finish_rows(uint32_t job, uint32_t l, uint32_t t
         low *= m.row_scale[row];
         high *= m.row_scale[row + 8];
     }
-    if (m.bias && first) {
+    if (m.bias) {
         low += m.bias[row];
         high += m.bias[row + 8];
     }
-    if (job == kJobO || job == kJobDown) {
-        unsigned long long* x = reinterpret_cast<unsigned long long*>(residual()) + row;
-        if (row < p.hidden) atomicAdd(x, static_cast<unsigned long long>(to_fixed(low)));
-        if (row + 8 < p.hidden) atomicAdd(x + 8, static_cast<unsigned long long>(to_fixed(high)));
-    } else if (job == kJobGateUp && !layer_of(l).gate_apart) {
+    if (job == kJobGateUp && !layer_of(l).gate_apart) {
         const uint32_t i = tile * 8 + g, *inverse = layer_of(l).jobs[kJobDown].inverse;
         if (i < p.intermediate) put_tagged(hidden_out() + (inverse ? inverse[i] : i), silu(low) * high);
     } else if (job != kDecodeJobs) {
@@ -189,37 +205,33 @@ __device__ __forceinline__ void finish_rows(uint32_t job, uint32_t l, uint32_t t
 // ---- a matrix
 // ----------------------------------------------------------------------------------------------------------------------------
 
-// Sums that warp `warp` made of a tile, the n-th of those at hand: [16].
-__device__ __forceinline__ float* partial(uint32_t n, uint32_t warp) {
+// Of the n-th tile at hand: the sums of rows that each warp made, [adders][16], and how many are there.
+__device__ __forceinline__ uint32_t tile_sums(uint32_t n, uint32_t adders) {
+    return shared_address(shared_bytes()) + shared().params.shared_partial + n * adders * 64;
+}
+__device__ __forceinline__ uint32_t tile_counter(uint32_t n) {
     const DecodeParams& p = shared().params;
-    return reinterpret_cast<float*>(shared_bytes() + p.shared_partial) + (n * p.warps + warp) * 16;
+    return shared_address(shared_bytes()) + p.shared_partial + p.partials * 64 + n * 4;
 }
 
-__device__ __forceinline__ uint32_t partial_address(uint32_t warp) { return shared_address(partial(0, warp)); }
-
-// Adds the warps' sums of tiles [begin, end) of the block's share, in the order
-// of units.
-__device__ __noinline__ void add_partials(uint32_t job, uint32_t l, uint32_t begin, uint32_t end) {
-    const DecodeShare s = share_of(job_of(job, l), job);
-    const uint32_t warps = shared().params.warps, many_tiles = shared().params.partial_tiles;
-    meet_warps();
-#pragma unroll 1
-    for (uint32_t i = begin * 8 + threadIdx.x; i < end * 8; i += warps * 32) {
-        const uint32_t n = i / 8,
-                       g = i % 8;  // tile n of the share has units [from, to) of it
-        const uint32_t from = n ? n * s.kn - s.k : 0, to = min((n + 1) * s.kn - s.k, s.count);
-        const uint32_t many = min(to - from, warps);
-        uint32_t warp = from % warps;
-        float low = 0, high = 0;
-#pragma unroll 4
-        for (uint32_t w = 0; w < many; w++) {
-            const float* sums = partial(n % many_tiles, warp);
-            low += sums[g];
-            high += sums[g + 8];
-            if (++warp == warps) warp = 0;
-        }
-        finish_rows(job, l, s.tile + n, g, s.k0 == 0 && (n || !s.k), low, high);
-    }
+// This warp has left its sums of a whole tile: the last one to come finishes it.
+__device__ __forceinline__ void finish_tile(uint32_t job, uint32_t l, uint32_t tile, uint32_t n, uint32_t adders) {
+    const uint32_t lane = lane_id(), counter = tile_counter(n);
+    uint32_t before = 0;
+    __syncwarp();
+    if (lane == 0) before = count_shared(counter);
+    if (__shfl_sync(0xffffffffu, before, 0) + 1 != adders) return;
+    if (lane == 0) asm volatile("st.shared.u32 [%0], %1;" ::"r"(counter), "r"(0) : "memory");
+    __syncwarp();
+    // Even columns of the table by the lower lanes, odd ones by the upper: always the same order.
+    const uint32_t from = tile_sums(n, adders) + lane * 4;
+    float sum = 0;
+    unrolled<kDecodeMaxWarps / 2>([&](auto i) {
+        if (2 * i + lane / 16 < adders) sum += __uint_as_float(load_shared_4<decltype(i)::value * 128>(from));
+    });
+    sum += __shfl_xor_sync(0xffffffffu, sum, 16);
+    const float high = __shfl_down_sync(0xffffffffu, sum, 8);
+    if (lane < 8) finish_rows(job, l, tile, lane, sum, high);
 }
 
 // The block's units of a job times the staged input.
@@ -228,123 +240,127 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
     constexpr bool dense = kind == kKindF16, asymmetric = !dense && (kind - kKindQ4) % 2;
     constexpr uint32_t block = dense ? 512 : kind_block(kind), per_unit = 512 / block, sets = dense ? 1 : 128 / block,
                        unit_input = dense ? 256 : 1024;
-    constexpr uint32_t kNone = 0xffffffffu;
     const DecodeParams& p = shared().params;
     const DecodeJob& j = job_of(job, l);
     const uint32_t lane = lane_id(), warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const Ring ring;
     const DecodeShare s = share_of(j, job);
-    const uint32_t warps = p.warps, groups = p.groups, magic = j.magic, many_tiles = p.partial_tiles;
+    const uint32_t warps = p.warps, groups = p.groups, magic = j.magic;
     const uint32_t all_blocks = (j.matrix.cols + block - 1) / block, groups_room = p.unit_groups * 32, zeros_room = p.unit_zeros * 32;
-    // Every block its group, and whole units: then the scales' places are the
-    // same in every stage.
-    const bool regular = !dense && !asymmetric && !magic && groups_room == per_unit * 32 && all_blocks % per_unit == 0;
+    const bool regular = !dense && is_regular(j), adds = adds_to_residual(job);
     const uint32_t input = shared_address(staged_input()) + (dense ? t * 16 : g % 2 * kPlane + t * 16);  // of unit k0
     const uint32_t zeros = shared_address(shared().zeros), info = shared_address(staged_blocks()) + t * 8;
     const uint32_t in_stage = warp % p.stage_units, turn = warp / p.stage_units,
                    count_stages = (s.count + p.stage_units - 1) / p.stage_units;
     const uint32_t codes_at = in_stage * kUnitBytes + lane * 16, scales_at = p.scale_at + g * 4, zeros_at = p.zero_at + g * 4;
     const int zero_offset = static_cast<int>(j.matrix.zero_offset);
+    // Of the residual stream, lane (g, t < 2) adds row g + 8 t.
+    unsigned long long* const x = residual(job == kJobO) + g + 8 * t;
+    const float most = kFixedMost / static_cast<float>(j.per_tile);
 
-    // This warp's next unit, counted from its tile's first; tiles are counted
-    // from the share's, complete up to `tile`.
-    uint32_t my_tile = 0, my_k = s.k + warp, tile = 0, k = s.k, begin = 0;
-    while (my_k >= s.kn) my_k -= s.kn, my_tile++;
-    uint32_t own_at = partial_address(warp),
-             own_tile = 0;  // where sums of tile own_tile go
-    const uint32_t tile_bytes = warps * 64, own_end = own_at + many_tiles * tile_bytes;
-    float low = 0, high = 0;
-    uint32_t summed = kNone;  // the tile that low and high belong to
-    auto flush = [&] {
-        if (summed == kNone) return;
-        // lanes of even t go on with the low rows, the others with the high ones
-        float keep = t & 1 ? high : low;
-        keep += __shfl_xor_sync(0xffffffffu, t & 1 ? low : high, 1);
-        keep += __shfl_xor_sync(0xffffffffu, keep, 2);
-        while (own_tile != summed) {
-            own_at += tile_bytes;
-            if (own_at >= own_end) own_at -= many_tiles * tile_bytes;
-            own_tile++;
+    // This warp's next unit: my_k of `tile`, whose sums have place `n`.
+    uint32_t tile = s.tile, my_k = s.k + warp, n = 0;
+    auto wrap = [&] {
+        while (my_k >= s.kn) {
+            my_k -= s.kn;
+            tile++;
+            if (++n == s.tiles) n = 0;
         }
-        if (t < 2) asm volatile("st.shared.f32 [%0], %1;" ::"r"(own_at + (g + 8 * t) * 4), "f"(keep) : "memory");
-        low = high = 0;
     };
+    wrap();
+    float low = 0, high = 0;
     RingPlace end = place;
     end.skip(ring, count_stages);
     place.skip(ring, turn);
 #pragma unroll 1
-    for (uint32_t done = 0; done < s.count; done += warps) {
-        if (done + warp < s.count) {
-            if (my_tile != summed) {
-                flush();
-                summed = my_tile;
+    for (uint32_t left = s.count; left > 0;) {
+        if (warp >= left) {
+            if (warp - in_stage < left) {  // the stage's other units are for its other warps
+                place.wait(ring);          // else this could count for what the stage held before
+                place.done(ring);
             }
-            const uint32_t stage = ring.at(place.stage);
-            place.wait(ring);
-            Codes codes;
-            uint32_t scale[sets] = {}, zero[sets] = {};
-            load_codes(stage + codes_at, codes);
-            if constexpr (!dense) {
-                if (regular) {
-                    const uint32_t from = stage + scales_at + (in_stage * per_unit + t) * 32;
-                    unrolled<sets>([&](auto i) { scale[i] = load_shared_4<decltype(i)::value * 128>(from); });
-                } else {
-                    // The run of units of this tile begins in the stage at:
-                    const uint32_t run = my_k < in_stage ? in_stage - my_k : 0, run_k = s.k0 + my_k - (in_stage - run);
-                    const uint32_t at = (s.k0 + my_k) * per_unit, run_first = groups_before(run_k * per_unit, magic);
-                    const uint32_t from = stage + scales_at + run * groups_room, zeros_from = stage + zeros_at + run * zeros_room;
-                    unrolled<sets>([&](auto i) {
-                        const bool counts = at + t + 4 * i < all_blocks;
-                        const uint32_t group = groups_before(counts ? at + t + 4 * i : at, magic);
-                        const uint32_t bits = load_shared_4(from + (group - run_first) * 32);
-                        scale[i] = counts ? bits : 0;
-                        if constexpr (asymmetric) zero[i] = load_shared_4(zeros_from + (group / 4 - run_first / 4) * 32) >> (group % 4 * 8);
-                    });
-                }
-            }
-            place.done(ring);
-            if constexpr (dense) {
-                multiply_f16(codes, input + my_k * unit_input, zeros, 2 * (s.k0 + my_k) + 1 < j.matrix.chunks, lane, low, high);
-            } else {
-                int sums[sets][4];
-                multiply_q4<block>(codes, input + my_k * unit_input, zeros, g / 2, sums);
+            break;
+        }
+        const uint32_t stage = ring.at(place.stage);
+#ifdef PITH_TRACE
+        const long long before = clock64();
+#endif
+        place.wait(ring);
+#ifdef PITH_TRACE
+        if (threadIdx.x == 0) filler_clocks()[job * 4 + 3] += clock64() - before;
+#endif
+        Codes codes;
+        uint32_t scale[sets] = {}, zero[sets] = {};
+        load_codes(stage + codes_at, codes);
+        if constexpr (!dense) {
+            const uint32_t at = (s.k0 + my_k) * per_unit + t;
+            if (regular) {
+                const uint32_t from = stage + scales_at + (in_stage * per_unit + t) * 32;
                 unrolled<sets>([&](auto i) {
-                    const uint2 b = load_shared_8<decltype(i)::value * 32>(info + my_k * per_unit * 8);
-                    const float x_scale = __uint_as_float(b.x);
-                    const int x_sum = static_cast<int>(b.y);
-                    int low_zero = 8, high_zero = 128;
-                    if constexpr (asymmetric) {
-                        low_zero = static_cast<int>(zero[i] & 15) + zero_offset;
-                        high_zero = static_cast<int>(zero[i] & 0xf0) + 16 * zero_offset;
-                    }
-                    const int low_sum = sums[i][0] * 256 + sums[i][1] - low_zero * x_sum,
-                              high_sum = sums[i][2] * 256 + sums[i][3] - high_zero * x_sum;
-                    const float2 w = __half22float2(as_half2(scale[i]));
-                    low += static_cast<float>(low_sum) * (w.x * x_scale);
-                    high += static_cast<float>(high_sum) * (w.y * x_scale * 0.0625f);
+                    scale[i] = load_shared_4<decltype(i)::value * 128>(from);
+                    if (at + 4 * i >= all_blocks) scale[i] = 0;  // what lies there may be no number
+                    if constexpr (asymmetric) zero[i] = load_shared_4(stage + zeros_at + (in_stage * sets + i) * 32) >> (t * 8);
+                });
+            } else {
+                // The run of units of this tile begins in the stage at:
+                const uint32_t run = my_k < in_stage ? in_stage - my_k : 0, run_k = s.k0 + my_k - (in_stage - run);
+                const uint32_t run_first = groups_before(run_k * per_unit, magic);
+                const uint32_t from = stage + scales_at + run * groups_room, zeros_from = stage + zeros_at + run * zeros_room;
+                unrolled<sets>([&](auto i) {
+                    const bool counts = at + 4 * i < all_blocks;
+                    const uint32_t group = groups_before(counts ? at + 4 * i : at - t, magic);
+                    const uint32_t bits = load_shared_4(from + (group - run_first) * 32);
+                    scale[i] = counts ? bits : 0;
+                    if constexpr (asymmetric) zero[i] = load_shared_4(zeros_from + (group / 4 - run_first / 4) * 32) >> (group % 4 * 8);
                 });
             }
-        } else if (done + warp - in_stage < s.count) {  // the stage's other units are for its other warps
-            place.wait(ring);                           // else this could count for what the stage held before
-            place.done(ring);
+        }
+        place.done(ring);
+        if constexpr (dense) {
+            multiply_f16(codes, input + my_k * unit_input, zeros, 2 * (s.k0 + my_k) + 1 < j.matrix.chunks, lane, low, high);
+        } else {
+            int sums[sets][4];
+            multiply_q4<block>(codes, input + my_k * unit_input, zeros, g / 2, sums);
+            unrolled<sets>([&](auto i) {
+                const uint2 b = load_shared_8<decltype(i)::value * 32>(info + my_k * per_unit * 8);
+                const float x_scale = __uint_as_float(b.x);
+                const int x_sum = static_cast<int>(b.y);
+                int low_zero = 8, high_zero = 128;
+                if constexpr (asymmetric) {
+                    low_zero = static_cast<int>(zero[i] & 15) + zero_offset;
+                    high_zero = static_cast<int>(zero[i] & 0xf0) + 16 * zero_offset;
+                }
+                const int low_sum = sums[i][0] * 256 + sums[i][1] - low_zero * x_sum,
+                          high_sum = sums[i][2] * 256 + sums[i][3] - high_zero * x_sum;
+                const float2 w = __half22float2(as_half2(scale[i]));
+                low += static_cast<float>(low_sum) * (w.x * x_scale);
+                high += static_cast<float>(high_sum) * (w.y * x_scale * 0.0625f);
+            });
         }
         place.skip(ring, groups);
+        const uint32_t k = my_k, of_tile = tile, place_of_tile = n;
         my_k += warps;
-        while (my_k >= s.kn) my_k -= s.kn, my_tile++;
-        k += warps;
-        while (k >= s.kn) k -= s.kn, tile++;
-        if (tile + s.at_once - begin > many_tiles && done + warps < s.count) {  // the next stage's tiles may find no room
-            if (summed < tile) {
-                flush();
-                summed = kNone;
+        left -= min(left, warps);
+        wrap();
+        if (!adds && tile == of_tile && warp < left) continue;  // more of the same tile
+        // lanes of even t go on with the low rows, the others with the high ones
+        float keep = t & 1 ? high : low;
+        keep += __shfl_xor_sync(0xffffffffu, t & 1 ? low : high, 1);
+        keep += __shfl_xor_sync(0xffffffffu, keep, 2);
+        low = high = 0;
+        if (adds) {
+            const uint32_t row = of_tile * 16 + g + 8 * t;
+            if (t < 2 && row < p.hidden) {
+                if (j.matrix.row_scale) keep *= j.matrix.row_scale[row];
+                if (j.matrix.bias && s.k0 + k == 0) keep += j.matrix.bias[row];  // sums are linear until here
+                add_fixed(x + of_tile * 16, to_fixed(keep, most));
             }
-            add_partials(job, l, begin, tile);
-            meet_warps();
-            begin = tile;
+        } else {
+            const uint32_t to = tile_sums(place_of_tile, s.adders) + (s.adders == s.kn ? k : warp) * 64 + (g + 8 * t) * 4;
+            if (t < 2) asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(keep) : "memory");
+            finish_tile(job, l, of_tile, place_of_tile, s.adders);
         }
     }
-    flush();
-    add_partials(job, l, begin, (s.k + s.count + s.kn - 1) / s.kn);
     return end;
 }
 

@@ -14,6 +14,12 @@ __device__ __forceinline__ uint32_t& trace_count() {
     __shared__ uint32_t count;
     return count;
 }
+// Of the filling warp and of computing warp 0, by job: clocks spent.
+__device__ long long pith_filler[256 * 64];
+__device__ __forceinline__ long long* filler_clocks() {
+    __shared__ long long t[64];
+    return t;
+}
 __device__ __noinline__ void trace() {
     if (threadIdx.x == 0) pith_trace[blockIdx.x * 2048 + (trace_count()++ & 2047)] = clock64();
 }
@@ -40,28 +46,39 @@ __device__ __forceinline__ const DecodeJob& job_of(uint32_t job, uint32_t l) {
 
 __device__ __forceinline__ uint32_t part(uint32_t n, uint32_t i, uint32_t of) { return n * i / of; }  // where share i of n begins
 
+__device__ __forceinline__ uint32_t groups_before(uint32_t block, uint32_t magic) { return magic ? __umulhi(block, magic) : block; }
+
+// o and down: blocks add to the residual stream, each for a slice of the columns.
+__device__ __forceinline__ bool adds_to_residual(uint32_t job) { return job == kJobO || job == kJobDown; }
+
 // What a block does of a job. Of o and down a block works on a slice of the
 // columns, and blocks may share tiles; other tiles are whole.
 __device__ __noinline__ void find_share(const DecodeJob& j, uint32_t job, DecodeShare& to) {
     const DecodeParams& p = shared().params;
-    const uint32_t slices = job == kJobO ? min(p.slices_o, j.per_tile) : job == kJobDown ? min(p.slices_down, j.per_tile) : 1;
-    const uint32_t slice = blockIdx.x % slices, member = blockIdx.x / slices, members = (gridDim.x - slice + slices - 1) / slices;
     DecodeShare s;
-    s.k0 = part(j.per_tile, slice, slices);
-    s.kn = part(j.per_tile, slice + 1, slices) - s.k0;
-    uint32_t begin, end;  // units of the slice
-    if (job == kJobO || job == kJobDown) {
+    if (adds_to_residual(job)) {
+        const uint32_t width = job == kJobO ? p.slice_o : p.slice_down, slices = max(j.per_tile / width, 1u);
+        // Blocks border(i) .. border(i + 1) have slice i, as many as its part of the columns.
+        auto border = [&](uint32_t i) { return i == slices ? gridDim.x : (gridDim.x * i * width + j.per_tile / 2) / j.per_tile; };
+        uint32_t slice = 0;
+        while (border(slice + 1) <= blockIdx.x) slice++;
+        s.k0 = slice * width;
+        s.kn = slice + 1 == slices ? j.per_tile - s.k0 : width;
+        const uint32_t member = blockIdx.x - border(slice), members = border(slice + 1) - border(slice);
         const uint64_t units = static_cast<uint64_t>(j.matrix.tiles) * s.kn;
-        begin = static_cast<uint32_t>(units * member / members);
-        end = static_cast<uint32_t>(units * (member + 1) / members);
+        const uint32_t begin = static_cast<uint32_t>(units * member / members);
+        s.count = static_cast<uint32_t>(units * (member + 1) / members) - begin;
+        s.tile = begin / s.kn;
+        s.k = begin - s.tile * s.kn;
     } else {
-        begin = part(j.matrix.tiles, member, members) * s.kn;
-        end = part(j.matrix.tiles, member + 1, members) * s.kn;
+        s.k0 = s.k = 0;
+        s.kn = j.per_tile;
+        s.tile = part(j.matrix.tiles, blockIdx.x, gridDim.x);
+        s.count = (part(j.matrix.tiles, blockIdx.x + 1, gridDim.x) - s.tile) * s.kn;
     }
-    s.count = end - begin;
-    s.tile = begin / s.kn;
-    s.k = begin - s.tile * s.kn;
-    s.at_once = p.warps / s.kn + 2;
+    s.adders = min(s.kn, p.warps);
+    s.tiles = p.partials / s.adders;
+    s.reserved = 0;
     to = s;
 }
 // From the table where there is one.
@@ -109,7 +126,12 @@ private:
     }
 };
 
-__device__ __forceinline__ uint32_t groups_before(uint32_t block, uint32_t magic) { return magic ? __umulhi(block, magic) : block; }
+// Every unit has as many groups as there is room for, from the first on: the scales' places are the same in every stage. (At the end of
+// a row there may be less than a unit.)
+__device__ __forceinline__ bool is_regular(const DecodeJob& j) {
+    const DecodeParams& p = shared().params;
+    return j.kind != kKindF16 && !j.magic && p.unit_groups == 512 / kind_block(j.kind) && p.unit_zeros * 4 == p.unit_groups;
+}
 
 // ---- the ring
 // -------------------------------------------------------------------------------------------------------------------------------
@@ -174,6 +196,15 @@ public:
     __device__ __forceinline__ Filler() : lane(lane_id()), place{0, 0}, oldest(place), under_way(0), policy(evict_first_policy()) {}
 
     __device__ __forceinline__ void run() {
+#ifdef PITH_TRACE
+        for (uint32_t i = lane; i < 64; i += 32) filler_clocks()[i] = 0;
+        trace_since = clock64();
+        run_all();
+        __syncwarp();
+        for (uint32_t i = lane; i < 64; i += 32) pith_filler[blockIdx.x * 64 + i] = filler_clocks()[i];
+    }
+    __device__ __forceinline__ void run_all() {
+#endif
         const DecodeParams& p = shared().params;
         bool waited = false;
         if (p.layer_count) bring_layer(0);
@@ -217,54 +248,55 @@ private:
     __device__ __forceinline__ void bring_layer(uint32_t l) {
         const uint32_t barrier = shared_address(&shared().layer_come[l % kDecodeLayersHeld]);
         expect(barrier, sizeof(DecodeLayer));
-        copy(lane == 0, shared_address(&shared().layers[l % kDecodeLayersHeld]),
+        copy(shared_address(&shared().layers[l % kDecodeLayersHeld]),
              reinterpret_cast<const uint8_t*>(shared().params.layers + l), sizeof(DecodeLayer), barrier, false);
         if (!kHasBulkCopy) arrive_when_copied(barrier);
     }
 
+    // `bytes` will have come to the barrier, or have come already.
     __device__ __forceinline__ void expect(uint32_t barrier, uint32_t bytes) const {
-        if (kHasBulkCopy && lane == 0) expect_bulk(barrier, bytes);
-        __syncwarp();
+        if (kHasBulkCopy && elect_lane()) expect_bulk(barrier, bytes);
     }
-    // Each lane with `wanted` set has something to be copied: multiples of 16
-    // bytes.
-    __device__ __forceinline__ void copy(bool wanted, uint32_t to, const uint8_t* from, uint32_t bytes, uint32_t barrier,
-                                         bool weights) const {
+    // Multiples of 16 bytes; the same by all lanes.
+    __device__ __forceinline__ void copy(uint32_t to, const uint8_t* from, uint32_t bytes, uint32_t barrier, bool weights) const {
         if constexpr (kHasBulkCopy) {
-            if (!wanted) return;
+            if (!elect_lane()) return;
             if (weights) {
                 bulk_copy(to, from, bytes, barrier, policy);
             } else {
                 bulk_copy(to, from, bytes, barrier);
             }
         } else {
-#pragma unroll 1
-            for (uint32_t left = __ballot_sync(0xffffffffu, wanted); left; left &= left - 1) {
-                const uint32_t who = __ffs(left) - 1, to_all = __shfl_sync(0xffffffffu, to, who), n = __shfl_sync(0xffffffffu, bytes, who);
-                const uint8_t* from_all =
-                    reinterpret_cast<const uint8_t*>(__shfl_sync(0xffffffffu, reinterpret_cast<unsigned long long>(from), who));
 #pragma unroll 4
-                for (uint32_t i = lane * 16; i < n; i += 512) cp_async_16(to_all + i, from_all + i, policy);
-            }
+            for (uint32_t i = lane * 16; i < bytes; i += 512) cp_async_16(to + i, from + i, policy);
         }
-    }
-    static __device__ __forceinline__ uint32_t sum(uint32_t v) {
-#pragma unroll
-        for (uint32_t m = 16; m; m >>= 1) v += __shfl_xor_sync(0xffffffffu, v, m);
-        return v;
     }
     // The next stage may be filled: it is free, and not too much is under way.
     // (What is asked for and has not come yet stands in the way of every other
     // access, those with which the grid meets too; more than the memory's latency
     // needs is of no use.)
+    uint32_t trace_job = 0;
+    __device__ __forceinline__ void spent(uint32_t what, long long& since) const {
+#ifdef PITH_TRACE
+        const long long now = clock64();
+        if (lane == 0) filler_clocks()[trace_job * 4 + what] += now - since;
+        since = now;
+#endif
+    }
     __device__ __forceinline__ void wait_free() {
+        long long now = 0;
+        spent(2, trace_since);
+        now = trace_since;
         if (under_way == shared().params.under_way) {
             wait_barrier(ring.filled(oldest.stage), oldest.lap & 1);
             oldest.next(ring);
         } else {
             under_way++;
         }
+        spent(0, now);
         wait_barrier(ring.free(place.stage), (place.lap & 1) ^ 1);
+        spent(1, now);
+        trace_since = now;
         if (lane == 0) ring.set_lap(place.stage, place.lap + 1);
     }
     __device__ __forceinline__ void filled() {
@@ -272,51 +304,57 @@ private:
         place.next(ring);
     }
 
-    // A stage has the next units. Lane i copies the run of them that is in the
-    // i-th of the tiles they belong to.
+    // A stage has the next units; those of one tile lie in a row.
+    long long trace_since = 0;
     __device__ __forceinline__ void fill_job(const DecodeJob& j, uint32_t job) {
+        spent(2, trace_since);
+        trace_job = job;
         const DecodeParams& p = shared().params;
         const Matrix& m = j.matrix;
-        const DecodeShare s = share_of(j, job);
+        DecodeShare s = share_of(j, job);
         const bool dense = j.kind == kKindF16;
         const uint32_t block = dense ? 512 : kind_block(j.kind), per_unit = 512 / block, blocks = (m.cols + block - 1) / block;
-        const uint32_t groups = m.groups, zero_words = (groups + 3) / 4, chunks = m.chunks, magic = j.magic, at_once = p.stage_units;
-        const uint8_t *data = m.data, *scales = reinterpret_cast<const uint8_t*>(m.scales),
-                      *zeros = reinterpret_cast<const uint8_t*>(m.zeros);
+        const uint32_t groups = m.groups, zero_words = (groups + 3) / 4, magic = j.magic, at_once = p.stage_units;
+        const uint32_t unit_chunks = dense ? 2 : 8, chunk_bytes = dense ? kF16ChunkBytes : kQ4ChunkBytes;
+        const uint32_t scale_at = p.scale_at, zero_at = p.zero_at, scale_room = p.unit_groups * 32, zero_room = p.unit_zeros * 32;
+        // Where rows are whole units, so do tiles.
+        const bool even = (dense || is_regular(j)) && m.chunks % unit_chunks == 0;
         uint32_t tile = s.tile, k = s.k;
+        if (even && s.kn == j.per_tile) s.kn = 0xffffffff;
 #pragma unroll 1
         for (uint32_t left = s.count; left;) {
-            const uint32_t units = min(left, at_once),
-                           start = lane ? s.kn - k + (lane - 1) * s.kn : 0;  // the run's first unit
-            const uint32_t run_tile = tile + lane, run_k = s.k0 + (lane ? 0 : k);
-            const bool mine = start < units;
-            const uint32_t n = mine ? min(units - start, s.k0 + s.kn - run_k) : 0;
-            const uint8_t *codes, *scale = scales, *zero = zeros;
-            uint32_t code_bytes, scale_bytes = 0, zero_bytes = 0;
-            if (dense) {
-                codes = data + (static_cast<uint64_t>(run_tile) * chunks + 2 * run_k) * kF16ChunkBytes;
-                code_bytes = (min(2 * (run_k + n), chunks) - 2 * run_k) * kF16ChunkBytes;
-            } else {
-                const uint32_t first = groups_before(run_k * per_unit, magic),
-                               last = groups_before(min((run_k + n) * per_unit, blocks) - 1, magic);
-                codes = data + (static_cast<uint64_t>(run_tile) * chunks + 8 * run_k) * kQ4ChunkBytes;
-                code_bytes = (min(8 * (run_k + n), chunks) - 8 * run_k) * kQ4ChunkBytes;
-                scale += (static_cast<uint64_t>(run_tile) * groups + first) * 32;
-                scale_bytes = (last + 1 - first) * 32;
-                zero += (static_cast<uint64_t>(run_tile) * zero_words + first / 4) * 32;
-                if (zeros) zero_bytes = (last / 4 + 1 - first / 4) * 32;
-            }
-            const uint32_t barrier = ring.filled(place.stage), stage = ring.at(place.stage),
-                           all = sum(mine ? code_bytes + scale_bytes + zero_bytes : 0);
+            const uint32_t units = min(left, at_once);
             wait_free();
-            expect(barrier, all);
-            copy(mine, stage + start * kUnitBytes, codes, code_bytes, barrier, true);
-            if (!dense) copy(mine, stage + p.scale_at + start * p.unit_groups * 32, scale, scale_bytes, barrier, true);
-            if (zeros && !dense) copy(mine, stage + p.zero_at + start * p.unit_zeros * 32, zero, zero_bytes, barrier, true);
+            const uint32_t stage = ring.at(place.stage), barrier = ring.filled(place.stage);
+            uint32_t bytes = 0;
+#pragma unroll 1
+            for (uint32_t at = 0; at < units;) {
+                const uint32_t n = min(units - at, s.kn - k), from = s.k0 + k;
+                const uint32_t code_bytes = (even ? n * unit_chunks : min(unit_chunks * (from + n), m.chunks) - unit_chunks * from) * chunk_bytes;
+                copy(stage + at * kUnitBytes, m.data + (static_cast<uint64_t>(tile) * m.chunks + unit_chunks * from) * chunk_bytes, code_bytes, barrier, true);
+                bytes += code_bytes;
+                if (!dense) {
+                    const uint32_t first = groups_before(from * per_unit, magic),
+                                   end = even ? (from + n) * per_unit : groups_before(min((from + n) * per_unit, blocks) - 1, magic) + 1;
+                    copy(stage + scale_at + at * scale_room,
+                         reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(tile) * groups + first) * 32, (end - first) * 32,
+                         barrier, true);
+                    bytes += (end - first) * 32;
+                    if (m.zeros) {
+                        const uint32_t words = (end + 3) / 4 - first / 4;
+                        copy(stage + zero_at + at * zero_room,
+                             reinterpret_cast<const uint8_t*>(m.zeros) + (static_cast<uint64_t>(tile) * zero_words + first / 4) * 32,
+                             words * 32, barrier, true);
+                        bytes += words * 32;
+                    }
+                }
+                at += n;
+                k += n;
+                if (k == s.kn) k = 0, tile++;
+            }
+            expect(barrier, bytes);
             filled();
             left -= units;
-            k += units;
-            while (k >= s.kn) k -= s.kn, tile++;
         }
     }
 
@@ -340,7 +378,7 @@ private:
                         reinterpret_cast<const uint8_t*>(i ? layer.values : layer.keys) + head_at + static_cast<uint64_t>(from) * width;
                     wait_free();
                     expect(ring.filled(place.stage), bytes);
-                    copy(lane == 0, ring.at(place.stage), source, bytes, ring.filled(place.stage), false);
+                    copy(ring.at(place.stage), source, bytes, ring.filled(place.stage), false);
                     filled();
                 }
             }

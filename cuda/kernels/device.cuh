@@ -376,6 +376,11 @@ __device__ __forceinline__ unsigned long long load_relaxed(const unsigned long l
     asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
     return v;
 }
+__device__ __forceinline__ uint32_t load_relaxed(const uint32_t* p) {
+    uint32_t v;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
 // Both words of one moment.
 __device__ __forceinline__ uint2 load_relaxed(const uint2* p) {
     const unsigned long long v = load_relaxed(reinterpret_cast<const unsigned long long*>(p));
@@ -387,6 +392,18 @@ __device__ __forceinline__ void store_relaxed(uint32_t* p, uint32_t v) {
 // Both words are seen together.
 __device__ __forceinline__ void store_relaxed(uint2* p, uint2 v) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(static_cast<unsigned long long>(v.y) << 32 | v.x) : "memory");
+}
+// Each word is of one moment.
+__device__ __forceinline__ ulonglong2 load_relaxed(const ulonglong2* p) {
+    ulonglong2 v;
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0,%1}, [%2];" : "=l"(v.x), "=l"(v.y) : "l"(p) : "memory");
+    return v;
+}
+// A counter in shared memory: how many of the block came before. What they wrote before is seen after.
+__device__ __forceinline__ uint32_t count_shared(uint32_t shared) {
+    uint32_t v;
+    asm volatile("atom.acq_rel.cta.shared.add.u32 %0, [%1], 1;" : "=r"(v) : "r"(shared) : "memory");
+    return v;
 }
 // After relaxed loads that saw what was waited for.
 __device__ __forceinline__ void fence_acquire() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
