@@ -18,7 +18,7 @@ __device__ __forceinline__ void begin(const DecodeParams& params) {
     const DecodeParams& p = shared().params;
     const Ring ring;
     for (uint32_t i = threadIdx.x; i < p.stages; i += blockDim.x) {
-        make_barrier(ring.filled(i), kCopies);
+        make_barrier(ring.filled(i), kHasBulkCopy ? 33 : kCopies);  // the bulk copies, and each lane's own
         make_barrier(ring.free(i), p.stage_units);
         ring.set_lap(i, 0);
     }

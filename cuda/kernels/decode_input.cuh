@@ -82,47 +82,49 @@ __device__ __forceinline__ void stage_piece(uint32_t piece, const Quad& q) {
     }
 }
 
-inline constexpr uint32_t kHeld = 5;  // pieces of 128 columns that a warp keeps in registers
+inline constexpr uint32_t kHeld =
+#ifdef X_HELD
+    X_HELD;
+#else
+    5;
+#endif
+  // pieces of 128 columns that a warp keeps in registers
 
 // The residual stream's words of a piece (x is padded to 512 columns; padding never changes).
 struct RawQuad {
     ulonglong2 low, high;
 };
-__device__ __forceinline__ RawQuad load_residual(const unsigned long long* x, uint32_t piece) {
+__device__ __forceinline__ RawQuad load_residual(const unsigned long long* x, uint32_t piece, bool wanted) {
     const ulonglong2* at = reinterpret_cast<const ulonglong2*>(x + quad_column(piece));
-    return {load_relaxed(at), load_relaxed(at + 4)};
+    return {load_relaxed_if(at, wanted), load_relaxed_if(at + 4, wanted)};
 }
-// True if additions are still to come to one of them.
-__device__ __forceinline__ bool is_missing(const RawQuad& q, uint32_t piece, uint32_t hidden, uint32_t count) {
-    constexpr uint32_t mask = (1u << kCountBits) - 1;
-    const uint32_t c = quad_column(piece);
-    const uint32_t low = ((static_cast<uint32_t>(q.low.x) ^ count) | (static_cast<uint32_t>(q.low.y) ^ count)) & mask,
-                   high = ((static_cast<uint32_t>(q.high.x) ^ count) | (static_cast<uint32_t>(q.high.y) ^ count)) & mask;
-    return (low && c < hidden) || (high && c + 8 < hidden);
-}
-__device__ __forceinline__ Quad residual_quad(const RawQuad& q, uint32_t piece, uint32_t hidden, unsigned long long count) {
-    const uint32_t c = quad_column(piece);
-    const auto number = [&](unsigned long long word, uint32_t at) { return at < hidden ? from_fixed(whole_sum(word, count)) : 0.0f; };
-    return {number(q.low.x, c), number(q.low.y, c), number(q.high.x, c + 8), number(q.high.y, c + 8)};
-}
-__device__ __forceinline__ Quad wait_for_residual(const unsigned long long* x, uint32_t piece, uint32_t hidden, unsigned long long count) {
-    [[maybe_unused]] uint64_t spins = 0;
-    RawQuad q;
-    do {
-        q = load_residual(x, piece);
-        PITH_SPINS(spins);
-    } while (__any_sync(0xffffffffu, is_missing(q, piece, hidden, static_cast<uint32_t>(count))));
-    return residual_quad(q, piece, hidden, count);
-}
-__device__ __forceinline__ Quad norm_quad(const float* norm, uint32_t piece, uint32_t hidden) {
-    const uint32_t c = quad_column(piece);
-    Quad q;
+// The same without their counts, in units of the words, and whether additions are still to come to one of them. A function of its own, as
+// others here: what the warps run but once is as slow as its instructions are many, since each comes from memory.
+struct WholeQuad {
+    Quad x;
+    uint32_t missing;
+};
+__device__ __noinline__ WholeQuad whole_quad(RawQuad q, uint32_t piece, unsigned long long count) {
+    const uint32_t c = quad_column(piece), hidden = shared().params.hidden;
+    const bool low = c < hidden, high = c + 8 < hidden;
+    if (!low) q.low.x = q.low.y = count;
+    if (!high) q.high.x = q.high.y = count;
+    const unsigned long long w[4] = {q.low.x - count, q.low.y - count, q.high.x - count, q.high.y - count};
+    WholeQuad r;
+    r.missing = 0;
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t at = c + i / 2 * 8 + i % 2;
-        q.v[i] = at < hidden ? __ldg(norm + at) : 0.0f;
+        r.missing |= static_cast<uint32_t>(w[i]);
+        r.x.v[i] = __ll2float_rn(static_cast<long long>(w[i]) >> kCountBits);
     }
-    return q;
+    r.missing &= (1u << kCountBits) - 1;
+    return r;
+}
+__device__ __forceinline__ Quad norm_quad(const float* norm, uint32_t piece, uint32_t hidden) {
+    const uint32_t c = quad_column(piece);  // hidden is a multiple of 8
+    const float2 zero = {0, 0}, *from = reinterpret_cast<const float2*>(norm + c);
+    const float2 a = c < hidden ? __ldg(from) : zero, b = c + 8 < hidden ? __ldg(from + 4) : zero;
+    return {a.x, a.y, b.x, b.y};
 }
 
 // In act-order: halves go to their places first; where integers are wanted,
@@ -137,6 +139,18 @@ __device__ __forceinline__ void scatter(const uint32_t* inverse, uint32_t block,
         input[block ? to : input_slot(to)] = to_half(q.v[i]);
     }
 }
+// A piece times factor and weight to its place in the staged input, in the order `inverse` (NULL: as it is).
+template <uint32_t block>
+__device__ __noinline__ void put_piece(uint32_t piece, Quad q, Quad weight, float factor, const uint32_t* inverse) {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) q.v[i] *= factor * weight.v[i];
+    if (inverse) {
+        scatter(inverse, block, piece, shared().params.hidden, q);
+    } else {
+        stage_piece<block>(piece, q);
+    }
+}
+
 template <uint32_t block>
 __device__ __noinline__ void settle(uint32_t pieces) {
     const half* input = reinterpret_cast<const half*>(staged_input());
@@ -150,7 +164,7 @@ __device__ __noinline__ void settle(uint32_t pieces) {
             q.v[i] = __half2float(input[c + i / 2 * 8 + i % 2]);
         }
         __syncwarp();
-        stage_piece<block>(piece, q);
+        put_piece<block>(piece, q, {1, 1, 1, 1}, 1, nullptr);
     }
 }
 
@@ -164,47 +178,46 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
     const unsigned long long* const x = residual(buffer);
     Quad weight[kHeld], held[kHeld];
     unrolled<kHeld>([&](auto h) { weight[h] = norm_quad(norm, warp + h * warps, hidden); });
-    // A word of each piece first: to look for all of them all the time would take bandwidth from the weights.
+    // A word of each piece first: to look for all of them all the time would take bandwidth from the weights. (All blocks look for the
+    // same words at the same time, which costs less than if each had its own.)
     [[maybe_unused]] uint64_t spins = 0;
-    const uint32_t first = warp + lane_id() % kHeld * warps, at = first * 128 < hidden ? first * 128 : 0;
+    const uint32_t first = (warp + lane_id() % kHeld * warps) * 128;
+    const unsigned long long* const at = x + (first < hidden ? first : warp * 128 < hidden ? warp * 128 : 0);
     constexpr uint32_t mask = (1u << kCountBits) - 1;
-    while (__any_sync(0xffffffffu, ((static_cast<uint32_t>(load_relaxed(x + at)) ^ static_cast<uint32_t>(count)) & mask) != 0)) PITH_SPINS(spins);
+    while (__any_sync(0xffffffffu, ((static_cast<uint32_t>(load_relaxed(at)) ^ static_cast<uint32_t>(count)) & mask) != 0)) PITH_SPINS(spins);
     RawQuad raw[kHeld];
-    unrolled<kHeld>([&](auto h) { raw[h] = load_residual(x, min(warp + h * warps, pieces - 1)); });
-    unrolled<kHeld>([&](auto h) {
-        const uint32_t piece = min(warp + h * warps, pieces - 1);
-        while (__any_sync(0xffffffffu, is_missing(raw[h], piece, hidden, static_cast<uint32_t>(count)))) {
-            raw[h] = load_residual(x, piece);
-            PITH_SPINS(spins);
-        }
-        held[h] = {};
-        if (warp + h * warps < pieces) held[h] = residual_quad(raw[h], piece, hidden, count);
-    });
-    float squares = 0;
-    auto add = [&](const Quad& q) { squares += q.v[0] * q.v[0] + q.v[1] * q.v[1] + q.v[2] * q.v[2] + q.v[3] * q.v[3]; };
-    unrolled<kHeld>([&](auto h) { add(held[h]); });
+    float squares;
+    uint32_t missing;
+    do {
+        unrolled<kHeld>([&](auto h) { raw[h] = load_residual(x, warp + h * warps, warp + h * warps < pieces); });
+        squares = 0;
+        missing = 0;
+        auto add = [&](const WholeQuad& q) {
+            squares += q.x.v[0] * q.x.v[0] + q.x.v[1] * q.x.v[1] + q.x.v[2] * q.x.v[2] + q.x.v[3] * q.x.v[3];
+            missing |= q.missing;
+        };
+        unrolled<kHeld>([&](auto h) {
+            const WholeQuad q = whole_quad(raw[h], warp + h * warps, count);
+            held[h] = q.x;
+            add(q);
+        });
 #pragma unroll 1
-    for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps) add(wait_for_residual(x, piece, hidden, count));
+        for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps) add(whole_quad(load_residual(x, piece, true), piece, count));
+        PITH_SPINS(spins);
+    } while (__any_sync(0xffffffffu, missing != 0));
     squares = warp_sum(squares);
     if (lane_id() == 0) shared().sums[warp] = squares;
     meet_warps();
     trace();
-    const float factor = rsqrtf(warp_sum(lane_id() < warps ? shared().sums[lane_id()] : 0.0f) / static_cast<float>(hidden) + p.rms_eps);
-    auto put = [&](uint32_t piece, Quad q, const Quad& w) {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) q.v[i] *= factor * w.v[i];
-        if (inverse) {
-            scatter(inverse, block, piece, hidden, q);
-        } else {
-            stage_piece<block>(piece, q);
-        }
-    };
+    constexpr float kUnit = 1.0f / kFixedOne;
+    const float mean = warp_sum(lane_id() < warps ? shared().sums[lane_id()] : 0.0f) * kUnit * kUnit / static_cast<float>(hidden);
+    const float factor = rsqrtf(mean + p.rms_eps) * kUnit;
     unrolled<kHeld>([&](auto h) {
-        if (warp + h * warps < pieces) put(warp + h * warps, held[h], weight[h]);
+        if (warp + h * warps < pieces) put_piece<block>(warp + h * warps, held[h], weight[h], factor, inverse);
     });
 #pragma unroll 1
     for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps)
-        put(piece, wait_for_residual(x, piece, hidden, count), norm_quad(norm, piece, hidden));
+        put_piece<block>(piece, whole_quad(load_residual(x, piece, true), piece, count).x, norm_quad(norm, piece, hidden), factor, inverse);
     meet_warps();
     if (inverse && block) {
         settle<block>(pieces);
@@ -240,31 +253,35 @@ __device__ __noinline__ void stage_copy_as(const uint32_t* from, uint32_t job, u
     [[maybe_unused]] uint64_t spins = 0;
 #pragma unroll 1
     for (uint32_t first = warp; first < pieces; first += kCopied * warps) {
-        // A word of each piece first: to look for all of them all the time would take bandwidth from the weights.
-        const uint32_t word_of = min(begin + min(first + lane_id() % kCopied * warps, pieces - 1) * 128, columns - 1);
-        while (__any_sync(0xffffffffu, load_relaxed(from + word_of) >> 16 != tag)) PITH_SPINS(spins);
-        uint2 word[kCopied][2];
-        unrolled<kCopied>([&](auto h) {
-            const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
-            word[h][0] = load_relaxed(reinterpret_cast<const uint2*>(from + c));
-            word[h][1] = load_relaxed(reinterpret_cast<const uint2*>(from + c + 8));
-        });
-        unrolled<kCopied>([&](auto h) {
-            const uint32_t c = begin + quad_column(min(first + h * warps, pieces - 1));
-            const auto is_missing = [&] {
-                return (c < columns && word[h][0].x >> 16 != tag) || (c + 1 < columns && word[h][0].y >> 16 != tag) ||
-                       (c + 8 < columns && word[h][1].x >> 16 != tag) || (c + 9 < columns && word[h][1].y >> 16 != tag);
-            };
-            while (__any_sync(0xffffffffu, is_missing())) {
-                word[h][0] = load_relaxed(reinterpret_cast<const uint2*>(from + c));
-                word[h][1] = load_relaxed(reinterpret_cast<const uint2*>(from + c + 8));
+        {  // a word of each piece first, as in stage_norm_as
+            const uint32_t i = first + lane_id() % kCopied * warps, c = begin + i * 128;
+            const bool look = i < pieces && c < columns;
+            uint32_t found;
+            do {
+                found = look ? load_relaxed(from + c) >> 16 : tag;
                 PITH_SPINS(spins);
-            }
-        });
+            } while (__any_sync(0xffffffffu, found != tag));
+        }
+        uint2 word[kCopied][2];
+        bool missing;
+        do {
+            missing = false;
+            unrolled<kCopied>([&](auto h) {
+                const uint32_t c = begin + quad_column(first + h * warps);
+                const bool wanted = first + h * warps < pieces;
+                word[h][0] = load_relaxed_if(reinterpret_cast<const uint2*>(from + c), wanted);
+                word[h][1] = load_relaxed_if(reinterpret_cast<const uint2*>(from + c + 8), wanted);
+                // an even number of columns
+                missing = missing || (wanted && ((c < columns && (word[h][0].x >> 16 != tag || word[h][0].y >> 16 != tag)) ||
+                                                 (c + 8 < columns && (word[h][1].x >> 16 != tag || word[h][1].y >> 16 != tag))));
+            });
+            PITH_SPINS(spins);
+        } while (__any_sync(0xffffffffu, missing));
         unrolled<kCopied>([&](auto h) {
-            if (first + h * warps >= pieces) return;
             const auto number = [](uint32_t v) { return __half2float(__ushort_as_half(static_cast<unsigned short>(v))); };
-            stage_piece<block>(first + h * warps, {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)});
+            if (first + h * warps < pieces)
+                put_piece<block>(first + h * warps, {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)},
+                                 {1, 1, 1, 1}, 1, nullptr);
         });
     }
     meet_warps();

@@ -353,6 +353,9 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
             if (t < 2 && row < p.hidden) {
                 if (j.matrix.row_scale) keep *= j.matrix.row_scale[row];
                 if (j.matrix.bias && s.k0 + k == 0) keep += j.matrix.bias[row];  // sums are linear until here
+#ifdef X_FEWREDS
+                if (left > 24) continue;
+#endif
                 add_fixed(x + of_tile * 16, to_fixed(keep, most));
             }
         } else {

@@ -65,9 +65,11 @@ __device__ __noinline__ void find_share(const DecodeJob& j, uint32_t job, Decode
         s.k0 = slice * width;
         s.kn = slice + 1 == slices ? j.per_tile - s.k0 : width;
         const uint32_t member = blockIdx.x - border(slice), members = border(slice + 1) - border(slice);
-        const uint64_t units = static_cast<uint64_t>(j.matrix.tiles) * s.kn;
-        const uint32_t begin = static_cast<uint32_t>(units * member / members);
-        s.count = static_cast<uint32_t>(units * (member + 1) / members) - begin;
+        // Whole tiles where they are whole stages: then a stage's units lie in a row.
+        const uint32_t whole = s.kn % p.stage_units == 0 ? s.kn : 1;
+        const uint64_t pieces = static_cast<uint64_t>(j.matrix.tiles) * s.kn / whole;
+        const uint32_t begin = static_cast<uint32_t>(pieces * member / members) * whole;
+        s.count = static_cast<uint32_t>(pieces * (member + 1) / members) * whole - begin;
         s.tile = begin / s.kn;
         s.k = begin - s.tile * s.kn;
     } else {
@@ -300,10 +302,43 @@ private:
         if (lane == 0) ring.set_lap(place.stage, place.lap + 1);
     }
     __device__ __forceinline__ void filled() {
-        if (!kHasBulkCopy) arrive_when_copied(ring.filled(place.stage));
+        arrive_when_copied(ring.filled(place.stage));
         place.next(ring);
     }
 
+    // Scales and zero points of a stage, 16 bytes a lane: a bulk copy costs as much for a few bytes as for many.
+    __device__ __forceinline__ void copy_by_lanes(const DecodeJob& j, const DecodeShare& s, uint32_t tile, uint32_t k, uint32_t units,
+                                                  uint32_t per_unit, uint32_t stage) const {
+        const DecodeParams& p = shared().params;
+        const Matrix& m = j.matrix;
+        const uint32_t per_tile = j.per_tile, groups = m.groups, bits = per_unit == 4 ? 3 : per_unit == 8 ? 4 : 5;  // two pieces of 16 bytes a group
+        const auto place_of = [&](uint32_t unit, uint32_t& t, uint32_t& from) {
+            t = tile, from = k + unit;
+            while (from >= s.kn) from -= s.kn, t++;
+            from += s.k0;
+        };
+#pragma unroll 1
+        for (uint32_t i = lane; i < units << bits; i += 32) {
+            uint32_t t, from;
+            place_of(i >> bits, t, from);
+            const uint32_t in_unit = i & ((1u << bits) - 1);
+            if (s.kn > per_tile || from * per_unit + in_unit / 2 < groups)
+                cp_async_16(stage + p.scale_at + i * 16,
+                            reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(t) * groups + from * per_unit) * 32 + in_unit * 16,
+                            policy);
+        }
+        if (!m.zeros) return;
+#pragma unroll 1
+        for (uint32_t i = lane; i < units << (bits - 2); i += 32) {
+            uint32_t t, from;
+            place_of(i >> (bits - 2), t, from);
+            const uint32_t in_unit = i & ((1u << (bits - 2)) - 1), words = (groups + 3) / 4;
+            if (s.kn > per_tile || from * (per_unit / 4) + in_unit / 2 < words)
+                cp_async_16(stage + p.zero_at + i * 16,
+                            reinterpret_cast<const uint8_t*>(m.zeros) + (static_cast<uint64_t>(t) * words + from * (per_unit / 4)) * 32 + in_unit * 16,
+                            policy);
+        }
+    }
     // A stage has the next units; those of one tile lie in a row.
     long long trace_since = 0;
     __device__ __forceinline__ void fill_job(const DecodeJob& j, uint32_t job) {
@@ -319,6 +354,7 @@ private:
         const uint32_t scale_at = p.scale_at, zero_at = p.zero_at, scale_room = p.unit_groups * 32, zero_room = p.unit_zeros * 32;
         // Where rows are whole units, so do tiles.
         const bool even = (dense || is_regular(j)) && m.chunks % unit_chunks == 0;
+        const bool lanes_copy = is_regular(j);
         uint32_t tile = s.tile, k = s.k;
         if (even && s.kn == j.per_tile) s.kn = 0xffffffff;
 #pragma unroll 1
@@ -326,6 +362,7 @@ private:
             const uint32_t units = min(left, at_once);
             wait_free();
             const uint32_t stage = ring.at(place.stage), barrier = ring.filled(place.stage);
+            if (lanes_copy) copy_by_lanes(j, s, tile, k, units, per_unit, stage);
             uint32_t bytes = 0;
 #pragma unroll 1
             for (uint32_t at = 0; at < units;) {
@@ -333,9 +370,8 @@ private:
                 const uint32_t code_bytes = (even ? n * unit_chunks : min(unit_chunks * (from + n), m.chunks) - unit_chunks * from) * chunk_bytes;
                 copy(stage + at * kUnitBytes, m.data + (static_cast<uint64_t>(tile) * m.chunks + unit_chunks * from) * chunk_bytes, code_bytes, barrier, true);
                 bytes += code_bytes;
-                if (!dense) {
-                    const uint32_t first = groups_before(from * per_unit, magic),
-                                   end = even ? (from + n) * per_unit : groups_before(min((from + n) * per_unit, blocks) - 1, magic) + 1;
+                if (!dense && !lanes_copy) {
+                    const uint32_t first = groups_before(from * per_unit, magic), end = groups_before(min((from + n) * per_unit, blocks) - 1, magic) + 1;
                     copy(stage + scale_at + at * scale_room,
                          reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(tile) * groups + first) * 32, (end - first) * 32,
                          barrier, true);

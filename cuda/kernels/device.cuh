@@ -393,11 +393,25 @@ __device__ __forceinline__ void store_relaxed(uint32_t* p, uint32_t v) {
 __device__ __forceinline__ void store_relaxed(uint2* p, uint2 v) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(static_cast<unsigned long long>(v.y) << 32 | v.x) : "memory");
 }
-// Each word is of one moment.
-__device__ __forceinline__ ulonglong2 load_relaxed(const ulonglong2* p) {
+// If it is wanted (else zero), without a branch. Each 64-bit word is of one moment.
+__device__ __forceinline__ ulonglong2 load_relaxed_if(const ulonglong2* p, bool wanted) {
     ulonglong2 v;
-    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0,%1}, [%2];" : "=l"(v.x), "=l"(v.y) : "l"(p) : "memory");
+    asm volatile(
+        "{\n.reg .pred wanted;\nsetp.ne.u32 wanted, %3, 0;\nmov.u64 %0, 0;\nmov.u64 %1, 0;\n"
+        "@wanted ld.relaxed.gpu.global.v2.u64 {%0,%1}, [%2];\n}"
+        : "=&l"(v.x), "=&l"(v.y)
+        : "l"(p), "r"(static_cast<uint32_t>(wanted))
+        : "memory");
     return v;
+}
+__device__ __forceinline__ uint2 load_relaxed_if(const uint2* p, bool wanted) {
+    unsigned long long v;
+    asm volatile(
+        "{\n.reg .pred wanted;\nsetp.ne.u32 wanted, %2, 0;\nmov.u64 %0, 0;\n@wanted ld.relaxed.gpu.global.u64 %0, [%1];\n}"
+        : "=&l"(v)
+        : "l"(p), "r"(static_cast<uint32_t>(wanted))
+        : "memory");
+    return {static_cast<uint32_t>(v), static_cast<uint32_t>(v >> 32)};
 }
 // A counter in shared memory: how many of the block came before. What they wrote before is seen after.
 __device__ __forceinline__ uint32_t count_shared(uint32_t shared) {

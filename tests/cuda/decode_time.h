@@ -174,9 +174,8 @@ static double timed_us(TimedModel& m, DecodeParams p, uint32_t layers, uint32_t 
 #ifdef PITH_TRACE
 // Mean microseconds between the marks of a layer, over blocks and layers.
 static void print_trace(uint32_t layers, uint32_t blocks) {
-    static const char* const names[] = {"arrive", "wait", "norm", "qkv",  "attend", "copy", "o",
-                                        "arrive", "wait", "norm", "gate", "copy",   "down"};
-    constexpr uint32_t kMarks = 13, kFirst = 0;
+    static const char* const names[] = {"wait", "norm", "qkv", "attend", "copy", "o", "wait", "norm", "gate", "copy", "down"};
+    constexpr uint32_t kMarks = 11, kFirst = 0;
     std::vector<long long> t(256 * 2048);
     CHECK(cudaMemcpyFromSymbol(t.data(), pith_trace, t.size() * 8));
     int khz = 0;
@@ -200,11 +199,11 @@ static void print_trace(uint32_t layers, uint32_t blocks) {
                 sum += t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1], n++;
             per_block[m].push_back(sum / n / khz * 1e3);
         }
-        if (m == 1 || m == 3 || m == 10 || m == 12) {
+        if (m == 0 || m == 2 || m == 6 || m == 8 || m == 10) {
             auto q = per_block[m];
             std::sort(q.begin(), q.end());
             std::printf("  by block, %s: least %.2f, quarters %.2f %.2f %.2f, most %.2f us\n", names[m], q[0], q[blocks / 4], q[blocks / 2], q[blocks * 3 / 4], q[blocks - 1]);
-            if (m == 10 || m == 12) {
+            if (m == 10 || m == 2) {
                 for (uint32_t b = 0; b < blocks; b++) std::printf("%s%.1f", b % 22 ? " " : "\n    ", per_block[m][b]);
                 std::printf("\n");
             }
