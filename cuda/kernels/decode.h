@@ -98,7 +98,7 @@ struct alignas(16) DecodeParams {
     uint32_t stages, stage_bytes;  // of the ring
     uint32_t stage_units;          // each for another warp; warps / stage_units groups of
                                    // warps take stages in turns
-    uint32_t groups;
+    uint32_t groups, turn_magic;  // a warp's group is the high half of warp * turn_magic
     uint32_t guarded;            // a warp may look for a stage before what the stage held last has come
     uint32_t under_way;          // stages that are asked for and have not come, at most
     uint32_t scale_at, zero_at;  // where in a stage the scales and zero points are
@@ -119,14 +119,16 @@ struct alignas(16) DecodeParams {
 };
 static_assert(sizeof(DecodeParams) % 16 == 0);
 
-inline constexpr uint32_t kDecodeMaxWarps = 12, kDecodeLayersHeld = 3, kDecodeSlice = 4, kDecodeMostUnits = 1000;
+inline constexpr uint32_t kDecodeMaxWarps = 15, kDecodeLayersHeld = 3, kDecodeMostUnits = 1000;
 
 // A block's part of a job: `count` units from unit k0 + k of `tile` on, where a
 // tile's units are those of its columns k0 .. k0 + kn.
 struct DecodeShare {
     uint32_t count, tile, k;
     uint32_t k0, kn;
+    uint32_t stages;         // of the ring
     uint32_t adders, tiles;  // if tiles are whole: warps that add to one, and how many tiles there is room for
+    float most;              // else: the largest number that is added
     uint32_t reserved;
 };
 
@@ -196,18 +198,11 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     // What a stage must hold of a unit, and the staged input.
     bool regular = true;  // every unit of Q4 has as many groups
     uint32_t groups = 0, whole_cols = 0, block = 128;
-    // Slices as narrow as a stage: the columns of a block's inputs are few, and a stage is of one tile.
-    p->slice_o = p->slice_down = kDecodeSlice;
     auto look = [&](const DecodeJob& j, uint32_t which) {
         if (!j.matrix.data) return true;
         if (static_cast<uint64_t>(j.per_tile) * j.matrix.tiles >= uint64_t{1} << 24) return false;
         const uint32_t columns = kind_columns(j.kind);
-        if (which == kJobO || which == kJobDown) {
-            uint32_t& slice = which == kJobO ? p->slice_o : p->slice_down;
-            while (j.per_tile / slice > sms) slice *= 2;
-        } else if (whole_cols < j.per_tile * columns) {
-            whole_cols = j.per_tile * columns;
-        }
+        if (which != kJobO && which != kJobDown && whole_cols < j.per_tile * columns) whole_cols = j.per_tile * columns;
         if (j.kind == kKindF16) return true;
         if (j.matrix.group % 32) return false;
         if (block > kind_block(j.kind)) block = kind_block(j.kind);
@@ -230,24 +225,28 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     if (!fits) return false;
     p->unit_groups = groups;
     p->unit_zeros = regular ? groups / 4 : (groups + 6) / 4;  // whether there are any: before a model is loaded nobody knows
-    uint32_t cols = whole_cols;  // of the staged input, at most
-    for (uint32_t l = 0; l < p->layer_count; l++)
-        for (uint32_t which : {kJobO, kJobDown}) {
-            const DecodeJob& j = layers[l].jobs[which];
-            const uint32_t slice = which == kJobO ? p->slice_o : p->slice_down,
-                           units = j.per_tile < 2 * slice ? j.per_tile : slice + j.per_tile % slice;
-            if (j.matrix.data && cols < units * kind_columns(j.kind)) cols = units * kind_columns(j.kind);
-        }
-    cols = decode_up(cols, 512);
-
     // Shared memory: of these the first that fits and leaves some stages. Attention uses the input's place.
     constexpr struct {
         uint32_t warps, stage_units, stages;
-    } kForms[] = {{12, 4, 4}, {8, 4, 4}, {8, 2, 3}, {6, 2, 3}, {4, 2, 3}, {4, 1, 3}, {2, 1, 2}, {1, 1, 2}};
+    } kForms[] = {{15, 5, 4}, {12, 4, 4}, {8, 4, 4}, {8, 2, 3}, {6, 2, 3}, {4, 2, 3}, {4, 1, 3}, {2, 1, 2}, {1, 1, 2}};
     p->warps = 0;
     for (const auto& form : kForms) {
         const uint32_t c = form.warps;
         if (c > warps) continue;
+        // Slices as narrow as a stage: the columns of a block's inputs are few, and a stage is of one tile.
+        uint32_t cols = whole_cols;
+        p->slice_o = p->slice_down = form.stage_units < 4 ? 4 : form.stage_units;
+        for (uint32_t which : {kJobO, kJobDown}) {
+            uint32_t& slice = which == kJobO ? p->slice_o : p->slice_down;
+            for (uint32_t l = 0; l < p->layer_count; l++)
+                while (layers[l].jobs[which].per_tile / slice > sms) slice *= 2;
+            for (uint32_t l = 0; l < p->layer_count; l++) {
+                const DecodeJob& j = layers[l].jobs[which];
+                const uint32_t units = j.per_tile < 2 * slice ? j.per_tile : slice + j.per_tile % slice;
+                if (j.matrix.data && cols < units * kind_columns(j.kind)) cols = units * kind_columns(j.kind);
+            }
+        }
+        cols = decode_up(cols, 512);
         uint32_t attention = ((p->head_rows + 2) * d + c * (d + 2)) * 4;
         if (attention < sms * p->head_rows * 8) attention = sms * p->head_rows * 8;  // ends of all blocks' softmax
         p->at_blocks = cols * 2;
@@ -256,6 +255,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         p->input_bytes = decode_up(p->input_bytes, 128);
         p->stage_units = form.stage_units;
         p->groups = c / p->stage_units;
+        p->turn_magic = 65536 / p->stage_units + 1;
         p->scale_at = p->stage_units * kUnitBytes;
         p->zero_at = p->scale_at + p->stage_units * p->unit_groups * 32;
         p->stage_bytes = decode_up(p->zero_at + p->stage_units * p->unit_zeros * 32 + 32, 128);
@@ -273,7 +273,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
 #ifdef X_UNDER_WAY
         p->under_way = X_UNDER_WAY;
 #else
-        p->under_way = 8 / p->stage_units;
+        p->under_way = p->stage_units < 4 ? 8 / p->stage_units : 2;
 #endif
         if (p->under_way >= p->stages) p->under_way = p->stages - 1;
         // A warp that uses stage m has used m - 2 groups + 1 (of keys and values) or a later one, and what came under_way before that is

@@ -81,8 +81,8 @@ public:
                  from += p.stage_units * p.kv_unit) {
                 RingPlace values = place;
                 values.next(ring);
-                if (turn == warp / p.stage_units) {
-                    const uint32_t mine = from + warp % p.stage_units * p.kv_unit;
+                if (turn == turn_of(warp)) {
+                    const uint32_t mine = from + in_stage() * p.kv_unit;
                     place.wait(ring);  // by warps without a share too, or they could count for what the stage held before
                     values.wait(ring);
                     if (mine < last) see_cached(state, min(p.kv_unit, last - mine), values);
@@ -105,6 +105,7 @@ private:
         ratio;  // ratio: query heads of a kv head
     uint32_t any_lanes,
         element;  // lanes that share a position; the first element of this lane
+    __device__ __forceinline__ uint32_t in_stage() const { return warp - turn_of(warp) * p.stage_units; }
     __device__ __forceinline__ uint32_t lanes() const { return fixed_lanes ? fixed_lanes : any_lanes; }
     float *query, *new_key, *new_value, *scratch;
     const Ring ring;
@@ -214,7 +215,7 @@ private:
     // n positions: keys in this stage of the ring, values in the next.
     __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, const RingPlace& value_place) const {
         constexpr uint32_t kMany = rows == 4 ? 2 : 4;  // positions a group of lanes takes at a time
-        const uint32_t at = warp % p.stage_units * p.kv_unit * d * 2, keys = ring.at(place.stage) + at,
+        const uint32_t at = in_stage() * p.kv_unit * d * 2, keys = ring.at(place.stage) + at,
                        values = ring.at(value_place.stage) + at;
         const uint32_t group = lane / lanes(), at_once = 32 / lanes();
         const bool active = element < d;

@@ -86,7 +86,7 @@ inline constexpr uint32_t kHeld =
 #ifdef X_HELD
     X_HELD;
 #else
-    5;
+    4;
 #endif
   // pieces of 128 columns that a warp keeps in registers
 
@@ -197,6 +197,8 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
             missing |= q.missing;
         };
         unrolled<kHeld>([&](auto h) {
+            held[h] = {};
+            if (warp + h * warps >= pieces) return;
             const WholeQuad q = whole_quad(raw[h], warp + h * warps, count);
             held[h] = q.x;
             add(q);

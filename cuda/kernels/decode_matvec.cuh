@@ -113,9 +113,8 @@ __device__ __forceinline__ void multiply_f16(const Codes& c, uint32_t input, uin
 // nobody has the second complete before everybody is done with the first.
 
 inline constexpr uint32_t kCountBits = 10;
-inline constexpr float kFixedOne = 268435456.0f,  // 2^28
-    kFixedMost = 16777216.0f;                     // 2^24: what a sum of all that a product adds may reach, and the stream before it
-inline constexpr long long kFixedLimit = 1ll << 52;  // that in units of the words
+inline constexpr float kFixedOne = 268435456.0f;  // 2^28
+inline constexpr long long kFixedLimit = 1ll << 52;  // kFixedMost in units of the words
 __device__ __forceinline__ unsigned long long* residual(uint32_t buffer) {
     return reinterpret_cast<unsigned long long*>(workspace(shared().params.at_x[buffer]));
 }
@@ -226,7 +225,7 @@ __device__ __forceinline__ void finish_tile(uint32_t job, uint32_t l, uint32_t t
     // Even columns of the table by the lower lanes, odd ones by the upper: always the same order.
     const uint32_t from = tile_sums(n, adders) + lane * 4;
     float sum = 0;
-    unrolled<kDecodeMaxWarps / 2>([&](auto i) {
+    unrolled<(kDecodeMaxWarps + 1) / 2>([&](auto i) {
         if (2 * i + lane / 16 < adders) sum += __uint_as_float(load_shared_4<decltype(i)::value * 128>(from));
     });
     sum += __shfl_xor_sync(0xffffffffu, sum, 16);
@@ -250,13 +249,11 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
     const bool regular = !dense && is_regular(j), adds = adds_to_residual(job);
     const uint32_t input = shared_address(staged_input()) + (dense ? t * 16 : g % 2 * kPlane + t * 16);  // of unit k0
     const uint32_t zeros = shared_address(shared().zeros), info = shared_address(staged_blocks()) + t * 8;
-    const uint32_t in_stage = warp % p.stage_units, turn = warp / p.stage_units,
-                   count_stages = (s.count + p.stage_units - 1) / p.stage_units;
+    const uint32_t turn = turn_of(warp), in_stage = warp - turn * p.stage_units;
     const uint32_t codes_at = in_stage * kUnitBytes + lane * 16, scales_at = p.scale_at + g * 4, zeros_at = p.zero_at + g * 4;
     const int zero_offset = static_cast<int>(j.matrix.zero_offset);
     // Of the residual stream, lane (g, t < 2) adds row g + 8 t.
     unsigned long long* const x = residual(job == kJobO) + g + 8 * t;
-    const float most = kFixedMost / static_cast<float>(j.per_tile);
 
     // This warp's next unit: my_k of `tile`, whose sums have place `n`.
     uint32_t tile = s.tile, my_k = s.k + warp, n = 0;
@@ -270,7 +267,7 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
     wrap();
     float low = 0, high = 0;
     RingPlace end = place;
-    end.skip(ring, count_stages);
+    end.skip(ring, s.stages);
     place.skip(ring, turn);
 #pragma unroll 1
     for (uint32_t left = s.count; left > 0;) {
@@ -356,7 +353,7 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
 #ifdef X_FEWREDS
                 if (left > 24) continue;
 #endif
-                add_fixed(x + of_tile * 16, to_fixed(keep, most));
+                add_fixed(x + of_tile * 16, to_fixed(keep, s.most));
             }
         } else {
             const uint32_t to = tile_sums(place_of_tile, s.adders) + (s.adders == s.kn ? k : warp) * 64 + (g + 8 * t) * 4;

@@ -48,6 +48,8 @@ __device__ __forceinline__ uint32_t part(uint32_t n, uint32_t i, uint32_t of) { 
 
 __device__ __forceinline__ uint32_t groups_before(uint32_t block, uint32_t magic) { return magic ? __umulhi(block, magic) : block; }
 
+inline constexpr float kFixedMost = 16777216.0f;  // 2^24: what all that a product adds may reach, and the residual stream before it
+
 // o and down: blocks add to the residual stream, each for a slice of the columns.
 __device__ __forceinline__ bool adds_to_residual(uint32_t job) { return job == kJobO || job == kJobDown; }
 
@@ -80,6 +82,8 @@ __device__ __noinline__ void find_share(const DecodeJob& j, uint32_t job, Decode
     }
     s.adders = min(s.kn, p.warps);
     s.tiles = p.partials / s.adders;
+    s.stages = (s.count + p.stage_units - 1) / p.stage_units;
+    s.most = kFixedMost / static_cast<float>(j.per_tile);
     s.reserved = 0;
     to = s;
 }
@@ -163,6 +167,9 @@ struct Ring {
     }
     __device__ __forceinline__ uint32_t free(uint32_t stage) const { return at(stage) + stage_bytes - 8; }
 };
+
+// Which group of warps this one is in, and its place there.
+__device__ __forceinline__ uint32_t turn_of(uint32_t warp) { return warp * shared().params.turn_magic >> 16; }
 
 // Where one side of the ring is.
 struct RingPlace {
