@@ -24,8 +24,10 @@ __device__ __forceinline__ void begin(const DecodeParams& params) {
     }
     if (threadIdx.x < kDecodeLayersHeld) make_barrier(shared_address(&shared().layer_come[threadIdx.x]), kCopies);
     bulk_barriers_made();
-    if (threadIdx.x == 0) shared().at_layer = shared().known = 0;
-    for (uint32_t i = threadIdx.x; i < p.partials; i += blockDim.x) reinterpret_cast<uint32_t*>(shared_bytes() + p.shared_partial + p.partials * 64)[i] = 0;
+    if (threadIdx.x == 0) shared().cut_window = 0xffffffff;
+    if (threadIdx.x == 0) shared().at_layer = shared().at_work = shared().known = 0;
+    for (uint32_t i = threadIdx.x; i < p.partials; i += blockDim.x)
+        reinterpret_cast<uint32_t*>(shared_bytes() + p.shared_partial + p.partials * 64)[i] = 0;
     if (threadIdx.x <= kDecodeJobs && (threadIdx.x == kDecodeJobs || p.layer_count)) {
         const DecodeJob& j = threadIdx.x == kDecodeJobs ? p.head : p.layers[0].jobs[threadIdx.x];
         if (j.matrix.data) find_share(j, threadIdx.x, shared().shares[threadIdx.x]);
@@ -42,7 +44,8 @@ __device__ __forceinline__ void embed() {
     const float scale = p.embedding_scale ? p.embedding_scale[token] : 1.0f;
     const unsigned long long counts[2] = {shared().counts[0], shared().counts[1]};
 #pragma unroll 1
-    for (uint32_t i = begin + threadIdx.x; i < end; i += threads) own_rows()[i - begin] = whole_sum(load_relaxed(residual(1) + i), counts[1]);
+    for (uint32_t i = begin + threadIdx.x; i < end; i += threads)
+        own_rows()[i - begin] = whole_sum(load_relaxed(residual(1) + i), counts[1]);
     meet_warps();
 #pragma unroll 1
     for (uint32_t i = begin + threadIdx.x; i < end; i += threads) {

@@ -98,22 +98,24 @@ struct alignas(16) DecodeParams {
     uint32_t stages, stage_bytes;  // of the ring
     uint32_t stage_units;          // each for another warp; warps / stage_units groups of
                                    // warps take stages in turns
-    uint32_t groups, turn_magic;  // a warp's group is the high half of warp * turn_magic
-    uint32_t guarded;            // a warp may look for a stage before what the stage held last has come
-    uint32_t under_way;          // stages that are asked for and have not come, at most
-    uint32_t scale_at, zero_at;  // where in a stage the scales and zero points are
+    uint32_t groups, turn_magic;   // a warp's group is the high half of warp * turn_magic
+    uint32_t guarded;              // a warp may look for a stage before what the stage held last has come
+    uint32_t under_way, ahead;     // stages that are asked for and have not come, at most: of what is being computed, of what is next
+    uint32_t scale_at, zero_at;    // where in a stage the scales and zero points are
     uint32_t unit_groups,
-        unit_zeros;          // scales and words of zero points that a unit has room for
+        unit_zeros;     // scales and words of zero points that a unit has room for
     uint32_t partials;  // places for 16 sums each, where warps' sums of a tile are collected
     uint32_t shared_partial, shared_own, shared_input, input_bytes,
         shared_ring;               // offsets; size of the staged input
     uint32_t at_blocks;            // where in the staged input the blocks' scales and sums are
     uint32_t slice_o, slice_down;  // units of the slices of columns that o and down are cut
                                    // into (the last is larger); an SM works on one of them
-    uint32_t head_rows;              // query heads of a kv head that are computed together: 1 or 4
-    uint32_t head_blocks;            // how many times, for all query heads of a kv head
-    uint32_t kv_unit;                // positions of a unit of the cache
-    uint32_t alike;                  // all layers' matrices have the same shapes
+    uint32_t ratio;                // query heads of a kv head
+    uint32_t head_rows;            // of them are computed together: 1 or 4
+    uint32_t head_blocks;          // how many times, for all query heads of a kv head
+    uint32_t combined;             // heads of a block whose warps' results there is room for at once
+    uint32_t kv_unit;              // positions of a unit of the cache
+    uint32_t alike;                // all layers' matrices have the same shapes
     uint64_t workspace_bytes;
     uint64_t at_counters, at_x[2], at_y[kDecodeJobs], at_attention, at_hidden, at_partials;
 };
@@ -132,6 +134,17 @@ struct DecodeShare {
     uint32_t reserved;
 };
 
+// How attention of one layer is cut: a head (a block of query heads of one kv
+// head) has one unit for the new position and one for every kv_unit cached
+// ones.
+struct KvCut {
+    uint32_t first;       // first position that is seen
+    uint32_t per_head;    // units
+    uint32_t blocks;      // that share them all; 0: heads are not shared
+    uint32_t begin, end;  // of this block
+    uint32_t units;
+};
+
 // The first part of a block's shared memory. Sums of tiles, the staged input
 // and the ring follow.
 struct alignas(128) DecodeShared {
@@ -141,9 +154,12 @@ struct alignas(128) DecodeShared {
     uint64_t layer_come[kDecodeLayersHeld];  // barriers: layer l is in layers[l %
                                              // kDecodeLayersHeld]
     uint32_t at_layer;                       // of the computing warps
+    uint32_t at_work;                        // theirs: layer * 8 + job (attention: that of v)
     uint32_t tag, first_tag;                 // of what blocks pass on to each other in this layer; the first layer's
     uint32_t position, is_last, known;       // known: position is
-    DecodeShare shares[kDecodeJobs + 1];     // of layers that are alike, and the head
+    uint32_t cut_window;                     // of the layers that `cut` is for
+    KvCut cut;
+    DecodeShare shares[kDecodeJobs + 1];  // of layers that are alike, and the head
     DecodeParams params;
     DecodeLayer layers[kDecodeLayersHeld];
     float rotation[256];  // cos, then sin: [2][head_dim / 2]
@@ -187,6 +203,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || !warps || warps > kDecodeMaxWarps || !sms) return false;
     const uint32_t ratio = p->heads / p->kv_heads;
     p->grid = sms;
+    p->ratio = ratio;
     p->head_rows = ratio == 1 ? 1 : 4;
     p->head_blocks = (ratio + p->head_rows - 1) / p->head_rows;
     uint32_t lanes = 1;
@@ -253,6 +270,8 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         p->input_bytes = p->at_blocks + cols / block * 8;
         if (p->input_bytes < attention) p->input_bytes = attention;
         p->input_bytes = decode_up(p->input_bytes, 128);
+        const uint32_t room = (p->input_bytes / 4 - (p->head_rows + 2) * d) / (c * (d + 2));
+        p->combined = room < p->head_rows ? room : p->head_rows;
         p->stage_units = form.stage_units;
         p->groups = c / p->stage_units;
         p->turn_magic = 65536 / p->stage_units + 1;
@@ -270,12 +289,10 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
         p->shared_own = decode_up(p->shared_partial + p->partials * 68, 16);
         p->shared_input = decode_up(p->shared_own + own, 128);
         p->shared_ring = p->shared_input + p->input_bytes;
-#ifdef X_UNDER_WAY
-        p->under_way = X_UNDER_WAY;
-#else
-        p->under_way = p->stage_units < 4 ? 8 / p->stage_units : 2;
-#endif
+        p->under_way = p->stage_units < 4 ? 8 / p->stage_units : 4;
+        p->ahead = p->stage_units < 4 ? 8 / p->stage_units : 2;
         if (p->under_way >= p->stages) p->under_way = p->stages - 1;
+        if (p->ahead >= p->stages) p->ahead = p->stages - 1;
         // A warp that uses stage m has used m - 2 groups + 1 (of keys and values) or a later one, and what came under_way before that is
         // there.
         p->guarded = p->stages < 2 * p->groups + p->under_way - 1;

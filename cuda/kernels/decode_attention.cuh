@@ -46,25 +46,19 @@ template <uint32_t rows, uint32_t fixed_lanes>
 class Attention {
 public:
     __device__ __forceinline__ Attention()
-        : p(shared().params),
-          lane(lane_id()),
-          warp(threadIdx.x / 32),
-          threads(p.warps * 32),
-          position(shared().position),
-          d(p.head_dim),
-          ratio(p.heads / p.kv_heads) {
+        : p(shared().params), lane(lane_id()), warp(threadIdx.x / 32), threads(p.warps * 32), position(shared().position), ratio(p.ratio) {
         query = reinterpret_cast<float*>(shared_bytes() + p.shared_input);
-        new_key = query + rows * d;
-        new_value = new_key + d;
-        scratch = new_value + d;
+        new_key = query + rows * d();
+        new_value = new_key + d();
+        scratch = new_value + d();
         any_lanes = 1;
-        while (any_lanes * 8 < d) any_lanes *= 2;
+        while (any_lanes * 8 < d()) any_lanes *= 2;
         element = lane % lanes() * 8;
     }
 
     __device__ __forceinline__ RingPlace run(uint32_t l, RingPlace began) {
         const DecodeLayer& layer = layer_of(l);
-        const KvCut cut(layer.window);
+        const KvCut& cut = shared().cut;
         place = began;
 #pragma unroll 1
         for (uint32_t unit = cut.begin; unit < cut.end;) {
@@ -92,8 +86,10 @@ public:
                 if (++turn == p.groups) turn = 0;
                 place.skip(ring, 2);
             }
-            merge_lanes(state);
-            combine(layer, cut, head, unit, stop, state);
+            // Warps that saw anything: each took a unit before the first took another.
+            const uint32_t cached = stop - max(unit, head_unit + 1), active = cached ? min(cached, p.warps) : 1;
+            if (warp < active) merge_lanes(state);
+            combine(layer, cut, head, unit, stop, active, state);
             unit = stop;
         }
         return place;
@@ -101,10 +97,10 @@ public:
 
 private:
     const DecodeParams& p;
-    const uint32_t lane, warp, threads, position, d,
-        ratio;  // ratio: query heads of a kv head
+    const uint32_t lane, warp, threads, position, ratio;
     uint32_t any_lanes,
         element;  // lanes that share a position; the first element of this lane
+    __device__ __forceinline__ uint32_t d() const { return fixed_lanes ? fixed_lanes * 8 : p.head_dim; }
     __device__ __forceinline__ uint32_t in_stage() const { return warp - turn_of(warp) * p.stage_units; }
     __device__ __forceinline__ uint32_t lanes() const { return fixed_lanes ? fixed_lanes : any_lanes; }
     float *query, *new_key, *new_value, *scratch;
@@ -121,9 +117,9 @@ private:
     // Queries (rotated, scaled) and, for the block that has the new position, its
     // key and value, which also go to the cache.
     __device__ __forceinline__ void stage(const DecodeLayer& layer, uint32_t head, bool with_new) {
-        const uint32_t half_dim = d / 2, count = head_count(head), q_first = first_head(head), kv = head / p.head_blocks;
+        const uint32_t half_dim = d() / 2, count = head_count(head), q_first = first_head(head), kv = head / p.head_blocks;
         const float scale = p.attention_scale * 1.44269504088896f;  // softmax is in powers of two
-        const uint64_t cache = (static_cast<uint64_t>(kv) * p.kv_positions + position) * d;
+        const uint64_t cache = (static_cast<uint64_t>(kv) * p.kv_positions + position) * d();
         const bool keep = with_new && head == kv * p.head_blocks;
 #pragma unroll 1
         for (uint32_t n = threadIdx.x; n < (rows + (with_new ? 2 : 0)) * half_dim; n += threads) {
@@ -132,17 +128,17 @@ private:
             if (row < rows) {
                 float a = 0, b = 0;
                 if (row < count) {
-                    const uint2* v = sums_of(layer.q_job) + layer.q_row + (q_first + row) * d + i;
+                    const uint2* v = sums_of(layer.q_job) + layer.q_row + (q_first + row) * d() + i;
                     const float x = get_tagged(v), y = get_tagged(v + half_dim);
                     a = (x * c - y * s) * scale;
                     b = (y * c + x * s) * scale;
                 }
-                query[row * d + i] = a;
-                query[row * d + half_dim + i] = b;
+                query[row * d() + i] = a;
+                query[row * d() + half_dim + i] = b;
                 continue;
             }
             const bool is_key = row == rows;
-            const uint2* v = sums_of(is_key ? layer.k_job : layer.v_job) + (is_key ? layer.k_row : layer.v_row) + kv * d + i;
+            const uint2* v = sums_of(is_key ? layer.k_job : layer.v_job) + (is_key ? layer.k_row : layer.v_row) + kv * d() + i;
             const float x = get_tagged(v), y = get_tagged(v + half_dim);
             const half a = to_half(is_key ? x * c - y * s : x), b = to_half(is_key ? y * c + x * s : y);
             float* to = is_key ? new_key : new_value;
@@ -194,7 +190,7 @@ private:
     // The new position, by the first group of lanes.
     __device__ __forceinline__ void see_new(SoftmaxState<rows>& state) const {
         float k[8], v[8], s[rows][1];
-        const bool active = element < d, counts = lane < lanes();
+        const bool active = element < d(), counts = lane < lanes();
 #pragma unroll
         for (uint32_t e = 0; e < 8; e++) {
             k[e] = active ? new_key[element + e] : 0.0f;
@@ -202,7 +198,7 @@ private:
         }
 #pragma unroll
         for (uint32_t h = 0; h < rows; h++) {
-            const float score = sum_lanes(active ? dot8(query + h * d + element, k) : 0.0f);
+            const float score = sum_lanes(active ? dot8(query + h * d() + element, k) : 0.0f);
             s[h][0] = counts ? score : kLowest;
         }
         see_scores<1>(state, s);
@@ -215,10 +211,9 @@ private:
     // n positions: keys in this stage of the ring, values in the next.
     __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, const RingPlace& value_place) const {
         constexpr uint32_t kMany = rows == 4 ? 2 : 4;  // positions a group of lanes takes at a time
-        const uint32_t at = in_stage() * p.kv_unit * d * 2, keys = ring.at(place.stage) + at,
-                       values = ring.at(value_place.stage) + at;
+        const uint32_t at = in_stage() * p.kv_unit * d() * 2, keys = ring.at(place.stage) + at, values = ring.at(value_place.stage) + at;
         const uint32_t group = lane / lanes(), at_once = 32 / lanes();
-        const bool active = element < d;
+        const bool active = element < d();
 #pragma unroll 1
         for (uint32_t first = group; first - group < n; first += kMany * at_once) {
             float s[rows][kMany];
@@ -228,11 +223,11 @@ private:
                 const bool counts = i < n;
                 float k[8];
                 uint4 bits = {0, 0, 0, 0};
-                if (counts && active) bits = load_shared_16(keys + (i * d + element) * 2);
+                if (counts && active) bits = load_shared_16(keys + (i * d() + element) * 2);
                 halves_to_floats(bits, k);
 #pragma unroll
                 for (uint32_t h = 0; h < rows; h++) {
-                    const float score = sum_lanes(active ? dot8(query + h * d + element, k) : 0.0f);
+                    const float score = sum_lanes(active ? dot8(query + h * d() + element, k) : 0.0f);
                     s[h][j] = counts ? score : kLowest;
                 }
             }
@@ -242,7 +237,7 @@ private:
                 const uint32_t i = first + j * at_once;
                 float v[8];
                 uint4 bits = {0, 0, 0, 0};
-                if (i < n && active) bits = load_shared_16(values + (i * d + element) * 2);
+                if (i < n && active) bits = load_shared_16(values + (i * d() + element) * 2);
                 halves_to_floats(bits, v);
 #pragma unroll
                 for (uint32_t h = 0; h < rows; h++)
@@ -278,9 +273,9 @@ private:
     // All warps' states of units [unit, stop) of `head`: to the output if that is
     // the whole head, else to be combined with other blocks'.
     __device__ __forceinline__ void combine(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t unit, uint32_t stop,
-                                            const SoftmaxState<rows>& state) const {
-        const uint32_t count = head_count(head), line = d + 2;
-        const uint32_t room = (p.input_bytes / 4 - (rows + 2) * d) / (p.warps * line), at_a_time = min(rows, room);
+                                            uint32_t active, const SoftmaxState<rows>& state) const {
+        const uint32_t count = head_count(head), line = d() + 2;
+        const uint32_t at_a_time = p.combined;
         const bool begins = unit == head * cut.per_head, whole = begins && stop == (head + 1) * cut.per_head;
         float* partial = reinterpret_cast<float*>(workspace(p.at_partials)) + (blockIdx.x * 2 + (begins ? 1 : 0)) * rows * line;
 #pragma unroll 1
@@ -288,30 +283,30 @@ private:
             meet_warps();
 #pragma unroll
             for (uint32_t h = 0; h < rows; h++) {
-                if (h < h0 || h >= h0 + at_a_time) continue;
+                if (warp >= active || h < h0 || h >= h0 + at_a_time) continue;
                 float* to = scratch + (warp * at_a_time + h - h0) * line;
                 if (lane == 0) to[0] = state.largest[h], to[1] = state.sum[h];
-                if (lane < lanes() && element < d)
+                if (lane < lanes() && element < d())
 #pragma unroll
                     for (uint32_t e = 0; e < 8; e++) to[2 + element + e] = state.out[h][e];
             }
             meet_warps();
             const uint32_t now = min(at_a_time, count - h0);
 #pragma unroll 1
-            for (uint32_t n = threadIdx.x; n < now * d; n += threads) {
-                const uint32_t h = n / d, e = n - h * d;
+            for (uint32_t n = threadIdx.x; n < now * d(); n += threads) {
+                const uint32_t h = n / d(), e = n - h * d();
                 float largest = kLowest, sum = 0, out = 0;
 #pragma unroll 4
-                for (uint32_t w = 0; w < p.warps; w++) largest = fmaxf(largest, scratch[(w * at_a_time + h) * line]);
+                for (uint32_t w = 0; w < active; w++) largest = fmaxf(largest, scratch[(w * at_a_time + h) * line]);
 #pragma unroll 4
-                for (uint32_t w = 0; w < p.warps; w++) {
+                for (uint32_t w = 0; w < active; w++) {
                     const float* from = scratch + (w * at_a_time + h) * line;
                     const float weight = exp2f(from[0] - largest);
                     sum += weight * from[1];
                     out += weight * from[2 + e];
                 }
                 if (whole) {
-                    put(layer, (first_head(head) + h0 + h) * d + e, out / sum);
+                    put(layer, (first_head(head) + h0 + h) * d() + e, out / sum);
                 } else {
                     float* to = partial + (h0 + h) * line;
                     to[2 + e] = out;
@@ -331,7 +326,7 @@ private:
     // The last block to come here adds all blocks' parts of the head.
     __device__ __forceinline__ void combine_blocks(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t count) const {
         uint32_t* counter = reinterpret_cast<uint32_t*>(workspace(p.at_counters + 256)) + head;
-        const uint32_t first = cut.owner(head * cut.per_head), last = cut.owner((head + 1) * cut.per_head - 1);
+        const uint32_t first = kv_owner(cut, head * cut.per_head), last = kv_owner(cut, (head + 1) * cut.per_head - 1);
         if (threadIdx.x == 0) {
             const bool is_last = add_acquire_release(counter, 1) == last - first;
             if (is_last) *counter = 0;
@@ -343,7 +338,7 @@ private:
         if (!is_last) return;
         // Largest scores and sums of all blocks into shared memory, then the
         // outputs, several loads at a time.
-        const uint32_t line = d + 2, blocks = last + 1 - first;
+        const uint32_t line = d() + 2, blocks = last + 1 - first;
         const float* partials = reinterpret_cast<const float*>(workspace(p.at_partials));
         auto partial_of = [&](uint32_t b, uint32_t h) { return partials + (((first + b) * 2 + (b == 0 ? 1 : 0)) * rows + h) * line; };
         float2* ends = reinterpret_cast<float2*>(shared_bytes() + p.shared_input);
@@ -354,8 +349,8 @@ private:
         }
         meet_warps();
 #pragma unroll 1
-        for (uint32_t n = threadIdx.x; n < count * d; n += threads) {
-            const uint32_t h = n / d, e = n - h * d;
+        for (uint32_t n = threadIdx.x; n < count * d(); n += threads) {
+            const uint32_t h = n / d(), e = n - h * d();
             float largest = kLowest, sum = 0, out = 0;
 #pragma unroll 1
             for (uint32_t b = 0; b < blocks; b++) largest = fmaxf(largest, ends[b * rows + h].x);
@@ -373,7 +368,7 @@ private:
                     out += weight * v[i];
                 }
             }
-            put(layer, (first_head(head) + h) * d + e, out / sum);
+            put(layer, (first_head(head) + h) * d() + e, out / sum);
         }
         meet_warps();
     }
@@ -386,6 +381,15 @@ __device__ __noinline__ RingPlace attend_with(uint32_t l, RingPlace place) {
 
 __device__ __forceinline__ RingPlace attend(uint32_t l, RingPlace place) {
     const DecodeParams& p = shared().params;
+    if (threadIdx.x == 0) *static_cast<volatile uint32_t*>(&shared().at_work) = l * 8 + kJobO - 1;
+    if (shared().cut_window != layer_of(l).window) {  // one for all layers, in most models
+        meet_warps();
+        if (threadIdx.x == 0) {
+            shared().cut = make_kv_cut(layer_of(l).window);
+            shared().cut_window = layer_of(l).window;
+        }
+        meet_warps();
+    }
     if (p.head_rows == 1) {
         if (p.head_dim == 128) {
             place = attend_with<1, 16>(l, place);

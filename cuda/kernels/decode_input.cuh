@@ -82,13 +82,7 @@ __device__ __forceinline__ void stage_piece(uint32_t piece, const Quad& q) {
     }
 }
 
-inline constexpr uint32_t kHeld =
-#ifdef X_HELD
-    X_HELD;
-#else
-    4;
-#endif
-  // pieces of 128 columns that a warp keeps in registers
+inline constexpr uint32_t kHeld = 4;  // pieces of 128 columns that a warp keeps in registers
 
 // The residual stream's words of a piece (x is padded to 512 columns; padding never changes).
 struct RawQuad {
@@ -184,7 +178,8 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
     const uint32_t first = (warp + lane_id() % kHeld * warps) * 128;
     const unsigned long long* const at = x + (first < hidden ? first : warp * 128 < hidden ? warp * 128 : 0);
     constexpr uint32_t mask = (1u << kCountBits) - 1;
-    while (__any_sync(0xffffffffu, ((static_cast<uint32_t>(load_relaxed(at)) ^ static_cast<uint32_t>(count)) & mask) != 0)) PITH_SPINS(spins);
+    while (__any_sync(0xffffffffu, ((static_cast<uint32_t>(load_relaxed(at)) ^ static_cast<uint32_t>(count)) & mask) != 0))
+        PITH_SPINS(spins);
     RawQuad raw[kHeld];
     float squares;
     uint32_t missing;
@@ -204,7 +199,8 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
             add(q);
         });
 #pragma unroll 1
-        for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps) add(whole_quad(load_residual(x, piece, true), piece, count));
+        for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps)
+            add(whole_quad(load_residual(x, piece, true), piece, count));
         PITH_SPINS(spins);
     } while (__any_sync(0xffffffffu, missing != 0));
     squares = warp_sum(squares);
@@ -282,8 +278,9 @@ __device__ __noinline__ void stage_copy_as(const uint32_t* from, uint32_t job, u
         unrolled<kCopied>([&](auto h) {
             const auto number = [](uint32_t v) { return __half2float(__ushort_as_half(static_cast<unsigned short>(v))); };
             if (first + h * warps < pieces)
-                put_piece<block>(first + h * warps, {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)},
-                                 {1, 1, 1, 1}, 1, nullptr);
+                put_piece<block>(first + h * warps,
+                                 {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)}, {1, 1, 1, 1}, 1,
+                                 nullptr);
         });
     }
     meet_warps();

@@ -113,7 +113,7 @@ __device__ __forceinline__ void multiply_f16(const Codes& c, uint32_t input, uin
 // nobody has the second complete before everybody is done with the first.
 
 inline constexpr uint32_t kCountBits = 10;
-inline constexpr float kFixedOne = 268435456.0f;  // 2^28
+inline constexpr float kFixedOne = 268435456.0f;     // 2^28
 inline constexpr long long kFixedLimit = 1ll << 52;  // kFixedMost in units of the words
 __device__ __forceinline__ unsigned long long* residual(uint32_t buffer) {
     return reinterpret_cast<unsigned long long*>(workspace(shared().params.at_x[buffer]));
@@ -166,9 +166,6 @@ __device__ __forceinline__ float get_tagged(const uint2* from) {
     [[maybe_unused]] uint64_t spins = 0;
     for (;;) {
         const uint2 v = load_relaxed(from);
-#ifdef X_NOMEET
-        return __uint_as_float(v.x);
-#endif
         if (v.y == shared().tag) return __uint_as_float(v.x);
         PITH_SPINS(spins);
     }
@@ -279,13 +276,7 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
             break;
         }
         const uint32_t stage = ring.at(place.stage);
-#ifdef PITH_TRACE
-        const long long before = clock64();
-#endif
         place.wait(ring);
-#ifdef PITH_TRACE
-        if (threadIdx.x == 0) filler_clocks()[job * 4 + 3] += clock64() - before;
-#endif
         Codes codes;
         uint32_t scale[sets] = {}, zero[sets] = {};
         load_codes(stage + codes_at, codes);
@@ -350,9 +341,6 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
             if (t < 2 && row < p.hidden) {
                 if (j.matrix.row_scale) keep *= j.matrix.row_scale[row];
                 if (j.matrix.bias && s.k0 + k == 0) keep += j.matrix.bias[row];  // sums are linear until here
-#ifdef X_FEWREDS
-                if (left > 24) continue;
-#endif
                 add_fixed(x + of_tile * 16, to_fixed(keep, s.most));
             }
         } else {
@@ -368,6 +356,7 @@ __device__ __noinline__ RingPlace run_units(uint32_t job, uint32_t l, RingPlace 
 // sums_of(job) (gate and up together: the next product's input; o, down: added
 // to the residual stream; the head: the logits).
 __device__ __noinline__ RingPlace run_job(uint32_t job, uint32_t l, RingPlace place) {
+    if (threadIdx.x == 0) *static_cast<volatile uint32_t*>(&shared().at_work) = l * 8 + job;
     switch (job_of(job, l).kind) {
         case 1:
             place = run_units<1>(job, l, place);

@@ -14,12 +14,6 @@ __device__ __forceinline__ uint32_t& trace_count() {
     __shared__ uint32_t count;
     return count;
 }
-// Of the filling warp and of computing warp 0, by job: clocks spent.
-__device__ long long pith_filler[256 * 64];
-__device__ __forceinline__ long long* filler_clocks() {
-    __shared__ long long t[64];
-    return t;
-}
 __device__ __noinline__ void trace() {
     if (threadIdx.x == 0) pith_trace[blockIdx.x * 2048 + (trace_count()++ & 2047)] = clock64();
 }
@@ -95,42 +89,31 @@ __device__ __forceinline__ DecodeShare share_of(const DecodeJob& j, uint32_t job
     return s;
 }
 
-// How attention of one layer is cut: a head (a block of query heads of one kv
-// head) has one unit for the new position and one for every kv_unit cached
-// ones.
-struct KvCut {
-    uint32_t first;       // first position that is seen
-    uint32_t per_head;    // units
-    uint32_t blocks;      // that share them all; 0: heads are not shared
-    uint32_t begin, end;  // of this block
-    uint32_t units;
-
-    __device__ __forceinline__ explicit KvCut(uint32_t window) {
-        const DecodeParams& p = shared().params;
-        const uint32_t position = shared().position, heads = p.kv_heads * p.head_blocks;
-        first = window && position + 1 > window ? position + 1 - window : 0;
-        per_head = 1 + (position - first + p.kv_unit - 1) / p.kv_unit;
-        units = heads * per_head;
-        if (per_head - 1 <= p.whole_head_units) {
-            blocks = 0;
-            begin = heads < gridDim.x ? min(blockIdx.x, heads) * per_head : part(heads, blockIdx.x, gridDim.x) * per_head;
-            end = heads < gridDim.x ? min(blockIdx.x + 1, heads) * per_head : part(heads, blockIdx.x + 1, gridDim.x) * per_head;
-        } else {
-            blocks = min(gridDim.x,
-                         (units + p.warps - 1) / p.warps);  // a unit a warp at least
-            begin = border(blockIdx.x);
-            end = border(blockIdx.x + 1);
-        }
+// The block that has the first position of `unit`, and the first unit of a block, where heads are shared.
+__device__ __forceinline__ uint32_t kv_owner(const KvCut& c, uint32_t unit) {
+    return static_cast<uint32_t>(static_cast<uint64_t>(unit) * c.blocks / c.units);
+}
+__device__ __forceinline__ uint32_t kv_border(const KvCut& c, uint32_t block) {
+    return block >= c.blocks ? c.units : static_cast<uint32_t>((static_cast<uint64_t>(block) * c.units + c.blocks - 1) / c.blocks);
+}
+__device__ __noinline__ KvCut make_kv_cut(uint32_t window) {
+    const DecodeParams& p = shared().params;
+    const uint32_t position = shared().position, heads = p.kv_heads * p.head_blocks;
+    KvCut c;
+    c.first = window && position + 1 > window ? position + 1 - window : 0;
+    c.per_head = 1 + (position - c.first + p.kv_unit - 1) / p.kv_unit;
+    c.units = heads * c.per_head;
+    if (c.per_head - 1 <= p.whole_head_units) {
+        c.blocks = 0;
+        c.begin = (heads < gridDim.x ? min(blockIdx.x, heads) : part(heads, blockIdx.x, gridDim.x)) * c.per_head;
+        c.end = (heads < gridDim.x ? min(blockIdx.x + 1, heads) : part(heads, blockIdx.x + 1, gridDim.x)) * c.per_head;
+    } else {
+        c.blocks = min(gridDim.x, (c.units + p.warps - 1) / p.warps);  // a unit a warp at least
+        c.begin = kv_border(c, blockIdx.x);
+        c.end = kv_border(c, blockIdx.x + 1);
     }
-    __device__ __forceinline__ uint32_t owner(uint32_t unit) const {
-        return static_cast<uint32_t>(static_cast<uint64_t>(unit) * blocks / units);
-    }
-
-private:
-    __device__ __forceinline__ uint32_t border(uint32_t block) const {
-        return block >= blocks ? units : static_cast<uint32_t>((static_cast<uint64_t>(block) * units + blocks - 1) / blocks);
-    }
-};
+    return c;
+}
 
 // Every unit has as many groups as there is room for, from the first on: the scales' places are the same in every stage. (At the end of
 // a row there may be less than a unit.)
@@ -205,21 +188,13 @@ public:
     __device__ __forceinline__ Filler() : lane(lane_id()), place{0, 0}, oldest(place), under_way(0), policy(evict_first_policy()) {}
 
     __device__ __forceinline__ void run() {
-#ifdef PITH_TRACE
-        for (uint32_t i = lane; i < 64; i += 32) filler_clocks()[i] = 0;
-        trace_since = clock64();
-        run_all();
-        __syncwarp();
-        for (uint32_t i = lane; i < 64; i += 32) pith_filler[blockIdx.x * 64 + i] = filler_clocks()[i];
-    }
-    __device__ __forceinline__ void run_all() {
-#endif
         const DecodeParams& p = shared().params;
         bool waited = false;
         if (p.layer_count) bring_layer(0);
 #pragma unroll 1
         for (uint32_t l = 0; l <= p.layer_count; l++) {
             if (l == p.layer_count) {
+                filling = l * 8 + kDecodeJobs;
                 fill_job(p.head, kDecodeJobs);
                 break;
             }
@@ -240,8 +215,10 @@ public:
                         waited = true;
                         while (!*static_cast<volatile uint32_t*>(&shared().known)) pause();
                     }
+                    filling = l * 8 + kJobO - 1;
                     fill_cache(layer);
                 }
+                filling = l * 8 + i;
                 if (layer.jobs[i].matrix.data) fill_job(layer.jobs[i], i);
             }
         }
@@ -252,13 +229,14 @@ private:
     const Ring ring;
     RingPlace place, oldest;  // the oldest that may still be under way
     uint32_t under_way;
+    uint32_t filling = 0;  // counted like at_work
     const uint64_t policy;
 
     __device__ __forceinline__ void bring_layer(uint32_t l) {
         const uint32_t barrier = shared_address(&shared().layer_come[l % kDecodeLayersHeld]);
         expect(barrier, sizeof(DecodeLayer));
-        copy(shared_address(&shared().layers[l % kDecodeLayersHeld]),
-             reinterpret_cast<const uint8_t*>(shared().params.layers + l), sizeof(DecodeLayer), barrier, false);
+        copy(shared_address(&shared().layers[l % kDecodeLayersHeld]), reinterpret_cast<const uint8_t*>(shared().params.layers + l),
+             sizeof(DecodeLayer), barrier, false);
         if (!kHasBulkCopy) arrive_when_copied(barrier);
     }
 
@@ -281,31 +259,18 @@ private:
         }
     }
     // The next stage may be filled: it is free, and not too much is under way.
-    // (What is asked for and has not come yet stands in the way of every other
-    // access, those with which the grid meets too; more than the memory's latency
-    // needs is of no use.)
-    uint32_t trace_job = 0;
-    __device__ __forceinline__ void spent(uint32_t what, long long& since) const {
-#ifdef PITH_TRACE
-        const long long now = clock64();
-        if (lane == 0) filler_clocks()[trace_job * 4 + what] += now - since;
-        since = now;
-#endif
-    }
+    // What is asked for and has not come yet stands in the way of every other
+    // access, also of those with which blocks pass on results. So less of it while
+    // no warp waits for it.
     __device__ __forceinline__ void wait_free() {
-        long long now = 0;
-        spent(2, trace_since);
-        now = trace_since;
-        if (under_way == shared().params.under_way) {
+        const DecodeParams& p = shared().params;
+        while (under_way >= (*static_cast<volatile uint32_t*>(&shared().at_work) >= filling ? p.under_way : p.ahead)) {
             wait_barrier(ring.filled(oldest.stage), oldest.lap & 1);
             oldest.next(ring);
-        } else {
-            under_way++;
+            under_way--;
         }
-        spent(0, now);
+        under_way++;
         wait_barrier(ring.free(place.stage), (place.lap & 1) ^ 1);
-        spent(1, now);
-        trace_since = now;
         if (lane == 0) ring.set_lap(place.stage, place.lap + 1);
     }
     __device__ __forceinline__ void filled() {
@@ -318,7 +283,10 @@ private:
                                                   uint32_t per_unit, uint32_t stage) const {
         const DecodeParams& p = shared().params;
         const Matrix& m = j.matrix;
-        const uint32_t per_tile = j.per_tile, groups = m.groups, bits = per_unit == 4 ? 3 : per_unit == 8 ? 4 : 5;  // two pieces of 16 bytes a group
+        const uint32_t per_tile = j.per_tile, groups = m.groups,
+                       bits = per_unit == 4   ? 3
+                              : per_unit == 8 ? 4
+                                              : 5;  // two pieces of 16 bytes a group
         const auto place_of = [&](uint32_t unit, uint32_t& t, uint32_t& from) {
             t = tile, from = k + unit;
             while (from >= s.kn) from -= s.kn, t++;
@@ -330,9 +298,10 @@ private:
             place_of(i >> bits, t, from);
             const uint32_t in_unit = i & ((1u << bits) - 1);
             if (s.kn > per_tile || from * per_unit + in_unit / 2 < groups)
-                cp_async_16(stage + p.scale_at + i * 16,
-                            reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(t) * groups + from * per_unit) * 32 + in_unit * 16,
-                            policy);
+                cp_async_16(
+                    stage + p.scale_at + i * 16,
+                    reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(t) * groups + from * per_unit) * 32 + in_unit * 16,
+                    policy);
         }
         if (!m.zeros) return;
 #pragma unroll 1
@@ -342,15 +311,13 @@ private:
             const uint32_t in_unit = i & ((1u << (bits - 2)) - 1), words = (groups + 3) / 4;
             if (s.kn > per_tile || from * (per_unit / 4) + in_unit / 2 < words)
                 cp_async_16(stage + p.zero_at + i * 16,
-                            reinterpret_cast<const uint8_t*>(m.zeros) + (static_cast<uint64_t>(t) * words + from * (per_unit / 4)) * 32 + in_unit * 16,
+                            reinterpret_cast<const uint8_t*>(m.zeros) + (static_cast<uint64_t>(t) * words + from * (per_unit / 4)) * 32 +
+                                in_unit * 16,
                             policy);
         }
     }
     // A stage has the next units; those of one tile lie in a row.
-    long long trace_since = 0;
     __device__ __forceinline__ void fill_job(const DecodeJob& j, uint32_t job) {
-        spent(2, trace_since);
-        trace_job = job;
         const DecodeParams& p = shared().params;
         const Matrix& m = j.matrix;
         DecodeShare s = share_of(j, job);
@@ -374,14 +341,17 @@ private:
 #pragma unroll 1
             for (uint32_t at = 0; at < units;) {
                 const uint32_t n = min(units - at, s.kn - k), from = s.k0 + k;
-                const uint32_t code_bytes = (even ? n * unit_chunks : min(unit_chunks * (from + n), m.chunks) - unit_chunks * from) * chunk_bytes;
-                copy(stage + at * kUnitBytes, m.data + (static_cast<uint64_t>(tile) * m.chunks + unit_chunks * from) * chunk_bytes, code_bytes, barrier, true);
+                const uint32_t code_bytes =
+                    (even ? n * unit_chunks : min(unit_chunks * (from + n), m.chunks) - unit_chunks * from) * chunk_bytes;
+                copy(stage + at * kUnitBytes, m.data + (static_cast<uint64_t>(tile) * m.chunks + unit_chunks * from) * chunk_bytes,
+                     code_bytes, barrier, true);
                 bytes += code_bytes;
                 if (!dense && !lanes_copy) {
-                    const uint32_t first = groups_before(from * per_unit, magic), end = groups_before(min((from + n) * per_unit, blocks) - 1, magic) + 1;
+                    const uint32_t first = groups_before(from * per_unit, magic),
+                                   end = groups_before(min((from + n) * per_unit, blocks) - 1, magic) + 1;
                     copy(stage + scale_at + at * scale_room,
-                         reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(tile) * groups + first) * 32, (end - first) * 32,
-                         barrier, true);
+                         reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(tile) * groups + first) * 32,
+                         (end - first) * 32, barrier, true);
                     bytes += (end - first) * 32;
                     if (m.zeros) {
                         const uint32_t words = (end + 3) / 4 - first / 4;
@@ -404,7 +374,7 @@ private:
     // Keys and values of cached positions: keys in one stage, values in the next.
     __device__ __forceinline__ void fill_cache(const DecodeLayer& layer) {
         const DecodeParams& p = shared().params;
-        const KvCut cut(layer.window);
+        const KvCut cut = make_kv_cut(layer.window);
         if (cut.per_head == 1) return;
         const uint32_t width = p.head_dim * 2, at_once = p.stage_units * p.kv_unit;
 #pragma unroll 1

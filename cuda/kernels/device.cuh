@@ -406,11 +406,10 @@ __device__ __forceinline__ ulonglong2 load_relaxed_if(const ulonglong2* p, bool 
 }
 __device__ __forceinline__ uint2 load_relaxed_if(const uint2* p, bool wanted) {
     unsigned long long v;
-    asm volatile(
-        "{\n.reg .pred wanted;\nsetp.ne.u32 wanted, %2, 0;\nmov.u64 %0, 0;\n@wanted ld.relaxed.gpu.global.u64 %0, [%1];\n}"
-        : "=&l"(v)
-        : "l"(p), "r"(static_cast<uint32_t>(wanted))
-        : "memory");
+    asm volatile("{\n.reg .pred wanted;\nsetp.ne.u32 wanted, %2, 0;\nmov.u64 %0, 0;\n@wanted ld.relaxed.gpu.global.u64 %0, [%1];\n}"
+                 : "=&l"(v)
+                 : "l"(p), "r"(static_cast<uint32_t>(wanted))
+                 : "memory");
     return {static_cast<uint32_t>(v), static_cast<uint32_t>(v >> 32)};
 }
 // A counter in shared memory: how many of the block came before. What they wrote before is seen after.

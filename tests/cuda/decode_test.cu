@@ -278,8 +278,11 @@ static int test() {
         {"dense apart, mixed", 136,    4,  2, 40, 200,  160,   3, 7, dense(false, false, true), q4(32), dense(),
          q4(128, false, true), q4(64), 20, 1, 1,  true, false, 3},
     };
-    const Variant variants[] = {
-        {"normal", 0, 0, 15}, {"12 warps", 0, 0, 12}, {"8 warps", 0, 0, 8}, {"small", 0, 48 * 1024, 15}, {"7 blocks, 64 KB", 7, 64 * 1024, 8}};
+    const Variant variants[] = {{"normal", 0, 0, 15},
+                                {"12 warps", 0, 0, 12},
+                                {"8 warps", 0, 0, 8},
+                                {"small", 0, 48 * 1024, 15},
+                                {"7 blocks, 64 KB", 7, 64 * 1024, 8}};
     int failed = 0;
     for (const Shape& s : shapes)
         for (const Variant& v : variants) failed += !run_case(s, v);

@@ -76,7 +76,7 @@ static double read_bandwidth() {  // GB/s
 }
 
 #ifdef PITH_TRACE
-static constexpr uint32_t kSpare = 1024;
+static constexpr uint32_t kSpare = 64;
 #else
 static constexpr uint32_t kSpare = 0;
 #endif
@@ -191,35 +191,6 @@ static void print_trace(uint32_t layers, uint32_t blocks) {
         std::printf(" %s %.2f [%.1f %.1f]", names[m], sum / n / khz * 1e3, least / khz * 1e3, most / khz * 1e3);
     }
     std::printf("\n");
-    std::vector<double> per_block[kMarks];
-    for (uint32_t m = 0; m < kMarks; m++) {
-        for (uint32_t b = 0; b < blocks; b++) {
-            double sum = 0, n = 0;
-            for (uint32_t l = 4; l + 1 < layers && kFirst + l * kMarks + m < 2048; l++)
-                sum += t[b * 2048 + kFirst + l * kMarks + m] - t[b * 2048 + kFirst + l * kMarks + m - 1], n++;
-            per_block[m].push_back(sum / n / khz * 1e3);
-        }
-        if (m == 0 || m == 2 || m == 6 || m == 8 || m == 10) {
-            auto q = per_block[m];
-            std::sort(q.begin(), q.end());
-            std::printf("  by block, %s: least %.2f, quarters %.2f %.2f %.2f, most %.2f us\n", names[m], q[0], q[blocks / 4], q[blocks / 2], q[blocks * 3 / 4], q[blocks - 1]);
-            if (m == 10 || m == 2) {
-                for (uint32_t b = 0; b < blocks; b++) std::printf("%s%.1f", b % 22 ? " " : "\n    ", per_block[m][b]);
-                std::printf("\n");
-            }
-        }
-    }
-    std::vector<long long> f(256 * 64);
-    CHECK(cudaMemcpyFromSymbol(f.data(), pith_filler, f.size() * 8));
-    for (uint32_t j = 0; j < 8; j++) {
-        double s[4] = {};
-        for (uint32_t b = 0; b < blocks; b++)
-            for (uint32_t i = 0; i < 4; i++) s[i] += f[b * 64 + j * 4 + i];
-        if (s[0] + s[1] + s[2] == 0) continue;
-        const double per = 1e3 / khz / blocks / (j == 7 ? 1 : layers);
-        std::printf("  job %u: filler waits for memory %.2f, for a free stage %.2f, itself %.2f; warp 0 waits for stages %.2f us a layer\n", j, s[0] * per, s[1] * per,
-                    s[2] * per, s[3] * per);
-    }
 }
 #endif
 
