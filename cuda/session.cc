@@ -12,7 +12,6 @@ namespace pith::cuda {
 namespace {
 
 constexpr uint64_t kDeviceAlignment = 1024;
-constexpr uint32_t kDecodeWarps = 12;
 constexpr uint32_t kSmallShared = 48 << 10;
 
 // Before the weights are loaded their matrices have no address yet, and the plan must not depend on it.
@@ -182,7 +181,8 @@ pith_status count(Session& s, pith_error* error) {
     s.ahead_wanted = shape.flags & PITH_SESSION_RUN_AHEAD;
     survey(s, s.model->shapes);
     fill_decode(s);
-    s.decodes = decode_plan(&s.decode, s.model->shapes, facts.multiprocessors, s.small ? kSmallShared : facts.shared_block, kDecodeWarps);
+    s.decodes =
+        decode_plan(&s.decode, s.model->shapes, facts.multiprocessors, s.small ? kSmallShared : facts.shared_block, kDecodeMaxWarps);
     Block device(nullptr, kDeviceAlignment), pinned(nullptr, kDeviceAlignment);
     lay_out(s, device);
     lay_out_pinned(s, pinned);

@@ -200,8 +200,10 @@ inline uint32_t decode_unit_groups(const DecodeJob& j) {
 // or 48 KiB); warps: that compute, at most.
 inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms, uint32_t shared_limit, uint32_t warps) {
     const uint32_t d = p->head_dim;
-    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || !warps || warps > kDecodeMaxWarps || !sms) return false;
+    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || !warps || warps > kDecodeMaxWarps || !sms || !p->hidden)
+        return false;
     const uint32_t ratio = p->heads / p->kv_heads;
+    if (sms > p->hidden) sms = p->hidden;  // each block has a row of the residual stream
     p->grid = sms;
     p->ratio = ratio;
     p->head_rows = ratio == 1 ? 1 : 4;

@@ -321,7 +321,12 @@ TEST_CASE("the single-token kernel is planned without addresses") {
         cuda::DecodeParams p{};
         p.head = job(1000, 1024);
         p.layer_count = 1, p.hidden = 1024, p.intermediate = 2816, p.heads = 8, p.kv_heads = 2, p.head_dim = 128, p.vocab = 1000;
-        REQUIRE(cuda::decode_plan(&p, &layer, 132, 227 << 10, 12));
+        REQUIRE(cuda::decode_plan(&p, &layer, 132, 227 << 10, cuda::kDecodeMaxWarps));
+        // Blocks without a row of the residual stream would not be waited for.
+        cuda::DecodeParams small = p;
+        small.hidden = 64;
+        REQUIRE(cuda::decode_plan(&small, &layer, 132, 227 << 10, cuda::kDecodeMaxWarps));
+        CHECK(small.grid == 64);
         return p;
     };
     for (const uint32_t group : {32u, 64u, 128u, 1024u}) {
