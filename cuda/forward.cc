@@ -163,8 +163,7 @@ pith_status project_qkv(Pass& p, const DecodeLayer& l) {
     return session_launch(s, "rope_store", rope_shape(r), &r, p.error);
 }
 
-// Of the tokens from `from` on.
-pith_status attend(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from) {
+pith_status attend_in(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from, const uint32_t* inverse) {
     Session& s = p.s;
     const uint32_t tokens = p.tokens - from;
     AttentionParams a{};
@@ -172,7 +171,7 @@ pith_status attend(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from)
     a.k = l.keys;
     a.v = l.values;
     a.out = s.at.attended + uint64_t{from} * s.q_stride;
-    a.inverse = l.jobs[kJobO].inverse;
+    a.inverse = inverse;
     a.first = from ? first_kept_of(p) : first_of(p);
     a.partial = s.at.attention;
     a.q_stride = a.out_stride = s.q_stride;
@@ -205,6 +204,16 @@ pith_status attend(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from)
     PITH_TRY(session_launch(s, name, {plan.grid_x, plan.grid_y, plan.threads, plan.shared}, &a, p.error, from == 0));
     if (plan.splits < 2) return PITH_OK;
     return session_launch(s, "attention_combine", {plan.combine_grid, 1, plan.combine_threads, 0}, &a, p.error);
+}
+
+// Of the tokens from `from` on, in the order that o's matrix wants.
+pith_status attend(Pass& p, const DecodeLayer& l, uint32_t index, uint32_t from) {
+    Session& s = p.s;
+    const uint32_t* inverse = l.jobs[kJobO].inverse;
+    ReorderParams r{s.at.attended + uint64_t{from} * s.q_stride, inverse, s.q_stride, p.c.q_width(), p.tokens - from, 0};
+    if (!reorders_after(s, r)) return attend_in(p, l, index, from, inverse);
+    PITH_TRY(attend_in(p, l, index, from, nullptr));
+    return enqueue_reorder(s, r, p.error);
 }
 
 pith_status mlp(Pass& p, const DecodeLayer& l, uint32_t from) {

@@ -41,7 +41,8 @@ struct Matrix {
 };
 
 // Act-order: the matrix is stored with its columns sorted by group; stored column p multiplies input perm[p]. Who writes the input writes
-// element i at inverse[i], so that no kernel gathers in its inner loop. NULL: the identity.
+// element i at inverse[i], so that no kernel gathers in its inner loop. NULL: the identity. Where gate and up are Q4 too, their rows are
+// stored in the order that down wants: its inverse is NULL.
 
 // Fused matrices: q, k and v are one matrix of stacked rows, each part padded to whole tiles; gate and up are one matrix whose tile i has
 // gate rows 8 i .. 8 i + 7 as its rows 0-7 and the same rows of up as its rows 8-15, so that a lane holds a pair (gate in c0, c1, up in

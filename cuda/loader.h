@@ -13,13 +13,14 @@ struct Item {
     const TensorView* tensor;    // Floats, Dense: what is read
     const pith::Linear* source;  // Gptq
     const uint32_t* perm;        // Inverse
+    const uint32_t* order;       // Floats, Gptq: row n is the source's row order[n]; NULL: n
     void* to;                    // Inverse, Floats: device memory
     Matrix matrix;               // Dense, Gptq: where to; data == NULL: rows only
     bool plain;                  // Dense: the embedding's rows, too
     RowPlace place;
 };
 
-// Two pinned buffers take turns; the device has one stripe of the source, and the scales, zero points and perm of the matrix at hand.
+// Two pinned buffers take turns; the device has one stripe of the source, and the scales, zero points, perm and order of rows of the matrix at hand.
 struct Loader {
     void* staging[2] = {};
     CUevent copied[2] = {};  // staging[i] may be written again
@@ -28,11 +29,12 @@ struct Loader {
     CUevent done = nullptr;
     uint64_t staging_bytes = 0;
     CUdeviceptr scratch = 0;
-    uint64_t perm_bytes = 0, table_bytes = 0;  // scratch: perm, tables, stripe
+    uint64_t perm_bytes = 0, order_bytes = 0, table_bytes = 0;  // scratch: perm, order, tables, stripe
     CUdeviceptr perm() const { return scratch; }
-    CUdeviceptr tables() const { return scratch + perm_bytes; }
-    CUdeviceptr stripe() const { return scratch + perm_bytes + table_bytes; }
-    uint64_t scratch_bytes() const { return perm_bytes + table_bytes + staging_bytes; }
+    CUdeviceptr order() const { return scratch + perm_bytes; }
+    CUdeviceptr tables() const { return order() + order_bytes; }
+    CUdeviceptr stripe() const { return tables() + table_bytes; }
+    uint64_t scratch_bytes() const { return perm_bytes + order_bytes + table_bytes + staging_bytes; }
     Meter meter;
     bool counted = false;  // its memory, in the account
     CUfunction codes = nullptr, scales = nullptr, dense = nullptr, floats = nullptr;

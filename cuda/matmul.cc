@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "kernels/matmul_few_int.h"
 #include "kernels/matmul_wide.h"
-#include "kernels/reorder.h"
 #include "session.h"
 
 namespace pith::cuda {
@@ -106,6 +105,15 @@ IntegerInput integer_input(const Session& s, const Matrix& matrix, uint32_t toke
     return {s.at.matmul + s.matmul_counters, shape.tokens, shape.block, int_pairs(matrix.cols)};
 }
 
+bool reorders_after(const Session& s, const ReorderParams& p) {
+    return p.inverse && p.tokens > kFewMost && reorder_serves(p, shared_limit(s.device, s.small));
+}
+
+pith_status enqueue_reorder(Session& s, ReorderParams& p, pith_error* error) {
+    const ReorderShape shape = reorder_shape(p, shared_limit(s.device, s.small));
+    return session_launch(s, "pith_reorder_rows", {shape.grid, 1, shape.threads, shape.shared}, &p, error);
+}
+
 pith_status enqueue_product(Session& s, const Product& product, pith_error* error) {
     MatmulParams p{};
     p.matrix = *product.matrix;
@@ -117,15 +125,7 @@ pith_status enqueue_product(Session& s, const Product& product, pith_error* erro
     p.tokens = product.tokens;
     p.width = product.width;
     p.store = static_cast<MatmulStore>(product.store);
-    ReorderParams r{static_cast<uint16_t*>(p.y), p.inverse, p.y_stride, p.width, p.tokens, 0};
-    const uint32_t room = shared_limit(s.device, s.small);
-    // A product that writes each element to a place of its own touches a line of memory for each of them.
-    if (p.store != MatmulStore::GateUp || !p.inverse || p.tokens <= kFewMost || !reorder_serves(r, room))
-        return enqueue_matmul(s, p, product.made, error);
-    p.inverse = nullptr;
-    PITH_TRY(enqueue_matmul(s, p, product.made, error));
-    const ReorderShape shape = reorder_shape(r, room);
-    return session_launch(s, "pith_reorder_rows", {shape.grid, 1, shape.threads, shape.shared}, &r, error);
+    return enqueue_matmul(s, p, product.made, error);
 }
 
 }  // namespace pith::cuda

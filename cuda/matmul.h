@@ -1,6 +1,7 @@
 // Products of a packed matrix with several tokens: which kernel, and what it needs.
 #pragma once
 #include "device.h"
+#include "kernels/reorder.h"
 #include "layout.h"
 
 namespace pith::cuda {
@@ -41,5 +42,9 @@ MatmulBytes matmul_bytes(const Device& device, const Matrix& matrix, uint32_t to
 // Whether this GPU has the kernel for many tokens.
 bool has_wide_matmul(const Device& device, bool small);
 pith_status enqueue_product(Session& s, const Product& product, pith_error* error);
+// Whether rows had better be written in order and then put into p.inverse's by a kernel of its own: who writes each element to a place of
+// its own touches a line of memory for each of them.
+bool reorders_after(const Session& s, const ReorderParams& p);
+pith_status enqueue_reorder(Session& s, ReorderParams& p, pith_error* error);
 
 }  // namespace pith::cuda

@@ -63,14 +63,28 @@ pith_status move_inverse(Model& m, const Item& item, pith_error* error) {
     return send_staging(m, address(item.to), uint64_t{item.cols} * sizeof(uint32_t), error);
 }
 
+// Brings a table of `count` places to `to`.
+pith_status send_table(Model& m, const uint32_t* table, uint32_t count, CUdeviceptr to, pith_error* error) {
+    uint8_t* staging = nullptr;
+    PITH_TRY(take_staging(m, &staging, error));
+    memcpy(staging, table, count * sizeof(uint32_t));
+    return send_staging(m, to, count * sizeof(uint32_t), error);
+}
+const uint32_t* order_of(const Model& m, const Item& item) {
+    return item.order ? reinterpret_cast<const uint32_t*>(m.loader->order()) : nullptr;
+}
+
 pith_status move_floats(Model& m, const Item& item, pith_error* error) {
     const TensorView& t = *item.tensor;
+    const uint32_t count = static_cast<uint32_t>(t.bytes / dtype_bytes(t.dtype));
+    if (item.order) PITH_TRY(send_table(m, item.order, count, m.loader->order(), error));
     PITH_TRY(send(m, t, 0, t.bytes, m.host.scan, m.loader->stripe(), error));
     const RepackFloatsParams params{.to = static_cast<float*>(item.to),
                                     .source = reinterpret_cast<const void*>(m.loader->stripe()),
                                     .place = item.place,
                                     .type = type_of(t.dtype),
-                                    .count = static_cast<uint32_t>(t.bytes / dtype_bytes(t.dtype))};
+                                    .count = count,
+                                    .order = order_of(m, item)};
     return run(m, m.loader->floats, repack_floats_grid(params), params, error);
 }
 
@@ -97,18 +111,16 @@ pith_status move_dense(Model& m, const Item& item, uint64_t budget, uint64_t* mo
 pith_status finish_tables(Model& m, const Item& item, pith_error* error) {
     const pith::Linear& from = *item.source;
     const uint64_t zeros = from.symmetric ? 0 : from.qzeros.bytes;
+    if (item.order) PITH_TRY(send_table(m, item.order, from.rows, m.loader->order(), error));
     const RepackScalesParams params{.to = item.matrix,
                                     .place = item.place,
                                     .qzeros = zeros ? reinterpret_cast<const uint32_t*>(m.loader->tables()) : nullptr,
                                     .scales = reinterpret_cast<const void*>(m.loader->tables() + zeros),
                                     .type = type_of(from.scales.dtype),
-                                    .rows = from.rows};
+                                    .rows = from.rows,
+                                    .order = order_of(m, item)};
     PITH_TRY(run(m, m.loader->scales, repack_scales_grid(params), params, error));
-    if (!from.perm) return PITH_OK;
-    uint8_t* staging = nullptr;
-    PITH_TRY(take_staging(m, &staging, error));
-    memcpy(staging, from.perm, from.cols * sizeof(uint32_t));
-    return send_staging(m, m.loader->perm(), from.cols * sizeof(uint32_t), error);
+    return from.perm ? send_table(m, from.perm, from.cols, m.loader->perm(), error) : PITH_OK;
 }
 
 pith_status move_tables(Model& m, const Item& item, uint64_t budget, uint64_t* moved, pith_error* error) {
@@ -142,7 +154,8 @@ pith_status move_codes(Model& m, const Item& item, uint64_t budget, uint64_t* mo
                              .octet_end = static_cast<uint32_t>((at + size) / octet),
                              .chunk_begin = 0,
                              .chunk_end = 0,
-                             .reserved = 0};
+                             .reserved = 0,
+                             .order = order_of(m, item)};
     repack_chunks(params);
     *moved = size;
     return run(m, m.loader->codes, repack_codes_grid(params), params, error);

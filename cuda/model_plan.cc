@@ -28,7 +28,9 @@ public:
     Linear linear(const pith::Linear& from) {
         const pith::Linear* parts[] = {&from};
         const RowPlace places[] = {{Rows::Whole, 0}};
-        return stack(parts, places, from.rows);
+        Linear to = stack(parts, places, from.rows);
+        to.inverse = inverse(from);
+        return to;
     }
     void qkv(const pith::Layer& from, Fused* to) {
         const pith::Linear* parts[] = {&from.q, &from.k, &from.v};
@@ -41,13 +43,27 @@ public:
             rows = places[i].first + parts[i]->rows;
         }
         to->parts[0] = stack(parts, places, rows);
+        to->parts[0].inverse = inverse(from.q);
     }
     void gate_up(const pith::Layer& from, Fused* to) {
         const pith::Linear* parts[] = {&from.gate, &from.up};
         to->fused = alike(from.gate, from.up);
-        if (!to->fused) return apart(parts, to);
-        const RowPlace places[] = {{Rows::Upper, 0}, {Rows::Lower, 0}};
-        to->parts[0] = stack(parts, places, ceil_div(from.gate.rows, kTileRows / 2) * kTileRows);
+        order_ = row_order(from);
+        if (!to->fused) {
+            apart(parts, to);
+        } else {
+            const RowPlace places[] = {{Rows::Upper, 0}, {Rows::Lower, 0}};
+            to->parts[0] = stack(parts, places, ceil_div(from.gate.rows, kTileRows / 2) * kTileRows);
+            to->parts[0].inverse = inverse(from.gate);
+        }
+        order_ = nullptr;
+    }
+    Linear down(const pith::Layer& from) {
+        const pith::Linear* parts[] = {&from.down};
+        const RowPlace places[] = {{Rows::Whole, 0}};
+        Linear to = stack(parts, places, from.down.rows);
+        if (!row_order(from)) to.inverse = inverse(from.down);
+        return to;
     }
     void embedding(const pith::Linear& from) {
         const uint64_t values = uint64_t{from.rows} * from.cols;
@@ -61,6 +77,7 @@ public:
              .tensor = &from.weight,
              .source = &from,
              .perm = nullptr,
+             .order = nullptr,
              .to = nullptr,
              .matrix = none,
              .plain = true,
@@ -78,6 +95,10 @@ public:
     uint64_t host_used() const { return host_.used(); }
 
 private:
+    // The order that down wants its input in, where gate's and up's rows can have it from loading on: then nothing is put into order later.
+    static const uint32_t* row_order(const pith::Layer& from) {
+        return is_gptq(from.gate) && is_gptq(from.up) ? from.down.perm : nullptr;
+    }
     void apart(std::span<const pith::Linear*> parts, Fused* to) {
         for (size_t i = 0; i < parts.size(); i++) to->parts[i] = linear(*parts[i]);
     }
@@ -110,7 +131,7 @@ private:
         if (wide) w.row_scale = device_.take<float>(uint64_t{w.tiles} * kTileRows);
         if (bias) w.bias = device_.take<float>(uint64_t{w.tiles} * kTileRows);
         for (size_t i = 0; i < parts.size(); i++) add_part(*parts[i], w, places[i]);
-        return {w, inverse(first)};
+        return {w, nullptr};
     }
 
     void add_part(const pith::Linear& from, const Matrix& to, RowPlace place) {
@@ -120,18 +141,20 @@ private:
              .tensor = gptq ? nullptr : &from.weight,
              .source = &from,
              .perm = from.perm,
+             .order = order_,
              .to = nullptr,
              .matrix = to,
              .plain = false,
              .place = place});
-        if (from.bias.exists()) add_floats(from.bias, const_cast<float*>(to.bias), place);
+        if (from.bias.exists()) add_floats(from.bias, const_cast<float*>(to.bias), place, order_);
     }
-    void add_floats(const TensorView& tensor, float* to, RowPlace place) {
+    void add_floats(const TensorView& tensor, float* to, RowPlace place, const uint32_t* order = nullptr) {
         add({.kind = Item::Floats,
              .cols = 0,
              .tensor = &tensor,
              .source = nullptr,
              .perm = nullptr,
+             .order = order,
              .to = to,
              .matrix = {},
              .plain = false,
@@ -149,6 +172,7 @@ private:
              .tensor = nullptr,
              .source = nullptr,
              .perm = from.perm,
+             .order = nullptr,
              .to = to,
              .matrix = {},
              .plain = false,
@@ -164,6 +188,7 @@ private:
     const uint32_t* perms_[7] = {};
     const uint32_t* tables_[7] = {};
     size_t known_ = 0;
+    const uint32_t* order_ = nullptr;  // of the rows of what is being planned
 };
 
 uint64_t largest(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -183,7 +208,7 @@ void plan_model(Model& m) {
         to.o = planner.linear(from.o);
         to.mlp_norm = planner.floats(from.post_attention_norm);
         planner.gate_up(from, &to.gate_up);
-        to.down = planner.linear(from.down);
+        to.down = planner.down(from);
     }
     planner.next_layer();
     m.final_norm = planner.floats(file.final_norm);
@@ -206,7 +231,7 @@ uint64_t source_bytes(const Item& item) {
 }
 
 void plan_buffers(const Model& m, Loader* loader) {
-    uint64_t whole = 0, piece = 0, tables = 0, cols = 0;
+    uint64_t whole = 0, piece = 0, tables = 0, cols = 0, rows = 0;
     for (size_t i = 0; i < m.item_count; i++) {
         const Item& item = m.items[i];
         whole = largest(whole, source_bytes(item));
@@ -216,8 +241,10 @@ void plan_buffers(const Model& m, Loader* loader) {
         if (item.kind != Item::Gptq) continue;
         piece = largest(piece, uint64_t{item.source->rows} * sizeof(uint32_t));
         tables = largest(tables, table_bytes(*item.source));
+        if (item.order) rows = largest(rows, item.source->rows);
     }
     loader->perm_bytes = align_up(cols * sizeof(uint32_t), uint64_t{256});
+    loader->order_bytes = align_up(rows * sizeof(uint32_t), uint64_t{256});
     loader->table_bytes = align_up(tables, uint64_t{256});
     // No more than there is to move, no less than an indivisible piece.
     loader->staging_bytes = align_up(largest(largest(piece, cols * sizeof(uint32_t)), whole < kStaging ? whole : kStaging), uint64_t{256});

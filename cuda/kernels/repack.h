@@ -9,6 +9,7 @@ namespace pith::cuda {
 
 enum class SourceType : uint32_t { F16, BF16, F32 };
 
+// `order` below: row n of a part is the source's row order[n]; NULL: n.
 // Where the rows of a source go in a matrix: whole tiles from row `first` (a multiple of 16) on, or the first or last eight of every tile.
 enum class Rows : uint32_t { Whole, Upper, Lower };
 struct RowPlace {
@@ -24,6 +25,7 @@ struct RepackScalesParams {
     const void* scales;      // [groups][rows]
     SourceType type;
     uint32_t rows;
+    const uint32_t* order;
 };
 
 // "repack_codes": octets [octet_begin, octet_end) of qweight [cols / 8][rows], eight columns each.
@@ -36,6 +38,7 @@ struct RepackCodesParams {
     uint32_t octet_begin, octet_end;
     uint32_t chunk_begin, chunk_end;  // repack_chunks()
     uint32_t reserved;
+    const uint32_t* order;
 };
 
 // "repack_dense": rows [row_begin, row_begin + row_count) of a dense matrix into tiles, plain rows, or both.
@@ -56,6 +59,7 @@ struct RepackFloatsParams {
     RowPlace place;
     SourceType type;
     uint32_t count;
+    const uint32_t* order;
 };
 
 inline constexpr uint32_t kRepackThreads = 256;

@@ -96,17 +96,18 @@ PITH_ANY float largest_scale(const RepackScalesParams& p, uint32_t row) {
 }
 
 PITH_ANY void repack_scales_row(const RepackScalesParams& p, uint32_t row, uint32_t quad) {
-    const RowScale scale = p.type == SourceType::F16 ? RowScale{1, 1} : row_scale_for(p.type, largest_scale(p, row));
+    const uint32_t source = p.order ? p.order[row] : row;
+    const RowScale scale = p.type == SourceType::F16 ? RowScale{1, 1} : row_scale_for(p.type, largest_scale(p, source));
     const uint64_t at = placed_row(p.place, row), tile = at / kTileRows, g = at % 8, high = at % kTileRows / 8;
     if (quad == 0 && p.to.row_scale) const_cast<float*>(p.to.row_scale)[at] = scale.up;
     uint16_t* scales = reinterpret_cast<uint16_t*>(const_cast<uint32_t*>(p.to.scales));
     uint32_t nibbles = 0, mask = 0;
     for (uint32_t i = 0; i < 4 && quad * 4 + i < p.to.groups; i++) {
-        const uint64_t group = quad * 4 + i, from = group * p.rows + row;
+        const uint64_t group = quad * 4 + i, from = group * p.rows + source;
         scales[((tile * p.to.groups + group) * 8 + g) * 2 + high] = scaled_half(p.scales, p.type, from, scale);
         if (!p.to.zeros) continue;
         const uint32_t shift = i * 8 + static_cast<uint32_t>(high) * 4;
-        nibbles |= (p.qzeros[from / 8] >> (row % 8 * 4) & 15) << shift;
+        nibbles |= (p.qzeros[from / 8] >> (source % 8 * 4) & 15) << shift;
         mask |= 15u << shift;
     }
     if (!p.to.zeros) return;
@@ -135,7 +136,7 @@ PITH_ANY uint32_t padding_code(const RepackCodesParams& p, uint64_t tile, uint32
     return zero < 15 ? zero : 15;
 }
 
-// Adds the code of (row, stored column) to a word, if this part of the source has it.
+// Adds the code of (the source's row, stored column) to a word, if this part of the source has it.
 PITH_ANY void add_code(const RepackCodesParams& p, uint32_t row, uint64_t tile, uint32_t g, uint32_t high, uint32_t column, uint32_t shift,
                        uint32_t& word) {
     uint32_t code;
@@ -163,10 +164,11 @@ PITH_ANY void repack_codes_lane(const RepackCodesParams& p, uint32_t part, uint3
             const uint32_t row = whole ? part * kTileRows + g + high * 8 : part * 8 + g;
             if (row >= p.rows) continue;
             const uint32_t column = chunk * kChunkCols + step * 16 + t * 2;
-            add_code(p, row, tile, g, high, column, high * 4, word);
-            add_code(p, row, tile, g, high, column + 1, high * 4 + 16, word);
-            add_code(p, row, tile, g, high, column + 8, high * 4 + 8, word);
-            add_code(p, row, tile, g, high, column + 9, high * 4 + 24, word);
+            const uint32_t source = p.order ? p.order[row] : row;
+            add_code(p, source, tile, g, high, column, high * 4, word);
+            add_code(p, source, tile, g, high, column + 1, high * 4 + 16, word);
+            add_code(p, source, tile, g, high, column + 8, high * 4 + 8, word);
+            add_code(p, source, tile, g, high, column + 9, high * 4 + 24, word);
         }
         words[step] = word;
     }
@@ -212,7 +214,7 @@ PITH_ANY void repack_dense_row(const RepackDenseParams& p, uint32_t row, float l
 }
 
 PITH_ANY void repack_float(const RepackFloatsParams& p, uint32_t i) {
-    if (i < p.count) p.to[placed_row(p.place, i)] = load_element(p.source, p.type, i);
+    if (i < p.count) p.to[placed_row(p.place, i)] = load_element(p.source, p.type, p.order ? p.order[i] : i);
 }
 
 }  // namespace pith::cuda

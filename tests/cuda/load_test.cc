@@ -178,14 +178,15 @@ int compare_dense(const ModelFile& file, const pith::Linear& from, const cuda::M
     }
     return wrong;
 }
+// `in_order`: what writes its input does so in the stored order.
 template <class At>
-void compare(const ModelFile& file, const pith::Linear& from, const cuda::Linear& to, At at) {
+void compare(const ModelFile& file, const pith::Linear& from, const cuda::Linear& to, At at, bool in_order = false) {
     INFO(from.name);
     CHECK((from.kind == pith::Linear::Gptq ? compare_gptq(file, from, to.matrix, at) : compare_dense(file, from, to.matrix, at)) == 0);
     CHECK(reinterpret_cast<uintptr_t>(to.matrix.data) % 1024 == 0);
-    CHECK((to.inverse != nullptr) == (from.perm != nullptr));
+    CHECK((to.inverse != nullptr) == (from.perm != nullptr && !in_order));
     int wrong = 0;
-    for (uint32_t p = 0; from.perm && p < from.cols; p++) wrong += to.inverse[from.perm[p]] != p;
+    for (uint32_t p = 0; to.inverse && p < from.cols; p++) wrong += to.inverse[from.perm[p]] != p;
     if (from.bias.exists()) {
         const auto bias = floats(file, from.bias);
         for (uint32_t n = 0; n < from.rows; n++) wrong += to.matrix.bias[at(n)] != bias[n];
@@ -215,16 +216,23 @@ void compare_layer(const ModelFile& file, const pith::Layer& from, const cuda::L
     }
     if (to.qkv.fused) compare_padding(to.qkv.parts[0].matrix, used);
     used.clear();
+    // Gate's and up's rows are in the order of down's columns, if all three have codes.
+    const bool in_order = from.gate.kind == pith::Linear::Gptq && from.up.kind == pith::Linear::Gptq && from.down.perm;
+    std::vector<uint32_t> place(from.gate.rows);
+    for (uint32_t n = 0; n < place.size(); n++) place[in_order ? from.down.perm[n] : n] = n;
     for (int i = 0; i < 2; i++) {
         const bool fused = to.gate_up.fused;
         const pith::Linear& part = i ? from.up : from.gate;
-        const auto at = [=](uint32_t n) { return fused ? n / 8 * 16 + n % 8 + (i ? 8 : 0) : n; };
+        const auto at = [&, fused, i](uint32_t row) {
+            const uint32_t n = place[row];
+            return fused ? n / 8 * 16 + n % 8 + (i ? 8 : 0) : n;
+        };
         compare(file, part, to.gate_up.parts[fused ? 0 : i], at);
         for (uint32_t n = 0; n < part.rows; n++) used.insert(at(n));
     }
     if (to.gate_up.fused) compare_padding(to.gate_up.parts[0].matrix, used);
     compare(file, from.o, to.o, same);
-    compare(file, from.down, to.down, same);
+    compare(file, from.down, to.down, same, in_order);
     const auto norm = floats(file, from.input_norm), other = floats(file, from.post_attention_norm);
     int wrong = 0;
     for (size_t i = 0; i < norm.size(); i++) wrong += to.attention_norm[i] != norm[i] || to.mlp_norm[i] != other[i];

@@ -1,5 +1,6 @@
 // Products with many tokens on sm_90a against double references, bit equality from run to run. --time [path of cuBLASLt]: how fast they are
-// beside cuBLASLt on the same shapes, in turns; --time-blocks: with each number of tokens a block, too.
+// beside cuBLASLt on the same shapes, in turns; --time-blocks: with each number of tokens a block, too; --time-dequantised: beside the other
+// way, the weights written out as halves for cuBLASLt.
 #include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 
@@ -62,6 +63,44 @@ __device__ double coded_weight(const Matrix& m, uint32_t row, uint32_t c) {
     }
     const float s = __half2float(__ushort_as_half(static_cast<uint16_t>(scale >> (r / 8 * 16))));
     return __half2float(__float2half((code - zero) * s));
+}
+
+// The other way: a matrix of codes as halves [tiles * 16][chunks * 64], for a library's product. A warp a chunk, through shared memory, so
+// that memory is written by whole lines.
+constexpr uint32_t kDequantiseThreads = 256;
+__global__ void __launch_bounds__(kDequantiseThreads) dequantise(Matrix m, uint16_t* to) {
+    constexpr uint32_t kPitch = 36;  // words of a row of 64 halves: those of eight rows lie in different banks
+    __shared__ __align__(16) uint32_t staged[kDequantiseThreads / 32][16 * kPitch];
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const uint32_t chunk = blockIdx.x * (kDequantiseThreads / 32) + warp, tile = blockIdx.y;
+    if (chunk >= m.chunks) return;
+    const uint4 codes = __ldcs(reinterpret_cast<const uint4*>(m.data + (uint64_t{tile} * m.chunks + chunk) * kQ4ChunkBytes) + lane);
+    const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
+#pragma unroll
+    for (uint32_t j = 0; j < 4; j++) {
+        const uint32_t group = min((chunk * 64 + j * 16) / m.group, m.groups - 1);
+        const uint32_t scale = __ldg(m.scales + (uint64_t{tile} * m.groups + group) * 8 + g);
+        uint32_t low = kZeroLow8, high = kZeroHigh8, a[4];
+        if (m.zeros) {
+            const uint32_t zero = __ldg(m.zeros + (uint64_t{tile} * ((m.groups + 3) / 4) + group / 4) * 8 + g) >> group % 4 * 8;
+            low = zero_low((zero & 15) + m.zero_offset), high = zero_high((zero >> 4 & 15) + m.zero_offset);
+        }
+        decode_q4(words[j], low, high, a);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++)
+            staged[warp][(g + i % 2 * 8) * kPitch + j * 8 + t + i / 2 * 4] = half2_mul(a[i], __byte_perm(scale, 0, i % 2 ? 0x3232 : 0x1010));
+    }
+    __syncwarp();
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = i * 4 + lane / 8, piece = lane % 8;
+        reinterpret_cast<uint4*>(to + (uint64_t{tile * 16 + row} * m.chunks + chunk) * 64)[piece] =
+            *reinterpret_cast<const uint4*>(staged[warp] + row * kPitch + piece * 4);
+    }
+}
+__global__ void compare_dequantised(Matrix m, const uint16_t* got, unsigned long long* bad) {
+    const uint32_t c = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
+    if (c >= m.cols || row >= m.rows) return;
+    if (__half2float(__ushort_as_half(got[uint64_t{row} * m.chunks * 64 + c])) != coded_weight(m, row, c)) atomicAdd(bad, 1ull);
 }
 
 // One thread an element: the sum in double of the products of halves, and of their magnitudes.
@@ -340,6 +379,24 @@ void check_reorder(uint32_t tokens, uint32_t width, uint32_t limit) {
                 static_cast<unsigned long long>(bad));
 }
 
+void enqueue_dequantise(const Matrix& m, uint16_t* to) {
+    constexpr uint32_t kWarps = kDequantiseThreads / 32;
+    dequantise<<<dim3((m.chunks + kWarps - 1) / kWarps, m.tiles), kDequantiseThreads, 0, g_stream>>>(m, to);
+}
+
+void check_dequantised(uint32_t rows, uint32_t cols, uint32_t group, bool zeros) {
+    const Packed w(rows, cols, group, zeros, rows + cols);
+    Device<uint16_t> halves(uint64_t{w.m.tiles} * 16 * w.m.chunks * 64);
+    Device<unsigned long long> bad(1);
+    bad.fill(0);
+    enqueue_dequantise(w.m, halves.data);
+    CHECK(cudaStreamSynchronize(g_stream));
+    compare_dequantised<<<dim3((cols + 127) / 128, rows), 128>>>(w.m, halves.data, bad.data);
+    const unsigned long long wrong = bad.host()[0];
+    if (wrong) g_failures++;
+    std::printf("%s %ux%u group %u%s dequantised: %llu bad\n", wrong ? "FAIL" : "ok  ", rows, cols, group, zeros ? " zeros" : "", wrong);
+}
+
 // TFLOP/s of launches for as long as a prompt takes: short bursts run at a clock that no prompt has.
 double rate(const MatmulParams& made, const std::vector<Packed*>& weights, uint32_t block, uint32_t* used) {
     MatmulParams p = made;
@@ -400,7 +457,49 @@ void time(const Timed& t, uint32_t tokens, bool blocks, bench::Ceilings& ceiling
     for (Packed* w : weights) delete w;
 }
 
-void time_all(bool blocks, const char* cublaslt) {
+// Milliseconds of a product our way, and of cuBLASLt's after its weights have been written out; ours before and after. cuBLASLt stores bf16 and
+// neither adds nor applies an activation, as a session would have to: what it is given for nothing here.
+void time_dequantised(const Timed& t, bench::Ceilings& ceilings) {
+    std::vector<Packed*> weights;
+    for (uint64_t bytes = 0; bytes < 160u << 20 || weights.size() < 2; bytes += uint64_t{t.rows} * t.cols / 2)
+        weights.push_back(new Packed(t.rows, t.cols, 128, false, 2 * weights.size()));
+    Device<uint16_t> halves(uint64_t{t.rows} * t.cols);
+    cudaEvent_t begin, end;
+    CHECK(cudaEventCreate(&begin));
+    CHECK(cudaEventCreate(&end));
+    constexpr uint32_t kRuns = 100;
+    for (uint32_t i = 0; i < kRuns * 2; i++) {
+        if (i == kRuns) CHECK(cudaEventRecord(begin, g_stream));
+        enqueue_dequantise(weights[i % weights.size()]->m, halves.data);
+    }
+    CHECK(cudaEventRecord(end, g_stream));
+    CHECK(cudaEventSynchronize(end));
+    float ms = 0;
+    CHECK(cudaEventElapsedTime(&ms, begin, end));
+    const double written_out = ms / kRuns;
+    std::printf("%-16s %5ux%-5u written out in %.3f ms, %.0f GB/s\n", t.what, t.rows, t.cols, written_out, t.rows * 2.5e-6 * t.cols / written_out);
+    for (const uint32_t tokens : {128u, 512u, 1920u, 2048u, 4096u, 8192u}) {
+        Device<uint16_t> x(uint64_t{tokens} * t.cols);
+        random_halves<<<1024, 256>>>(x.data, x.size, t.cols, t.cols, 5, false);
+        Device<float> y(uint64_t{tokens} * t.rows);
+        y.fill(0);
+        MatmulParams p{};
+        p.matrix = weights[0]->m;
+        p.x = x.data, p.y = y.data, p.x_stride = t.cols, p.tokens = tokens, p.store = t.store;
+        p.y_stride = t.store == MatmulStore::GateUp ? t.rows / 2 : t.rows, p.width = t.rows / 2;
+        CHECK(cudaDeviceSynchronize());
+        uint32_t used = 0;
+        const double first = rate(p, weights, 0, &used), theirs = ceilings.gemm(tokens, t.rows, t.cols), second = rate(p, weights, 0, &used);
+        const double gflop = 2e-9 * tokens * t.rows * t.cols, ours_ms = gflop / ((first + second) / 2), theirs_ms = gflop / theirs + written_out;
+        std::printf("  %4u tokens: ours %.3f ms, cuBLASLt %.3f + %.3f = %.3f ms: ours takes %5.1f %% of it\n", tokens, ours_ms, gflop / theirs,
+                    written_out, theirs_ms, 100 * ours_ms / theirs_ms);
+        std::fflush(stdout);
+    }
+    for (Packed* w : weights) delete w;
+}
+
+void time_all(const char* what, const char* cublaslt) {
+    const bool blocks = !std::strcmp(what, "--time-blocks");
     cudaDeviceProp properties;
     CHECK(cudaGetDeviceProperties(&properties, 0));
     bench::Ceilings ceilings(reinterpret_cast<const uint8_t*>(&properties.uuid), cublaslt);
@@ -414,6 +513,11 @@ void time_all(bool blocks, const char* cublaslt) {
                            {"8b o", 4096, 4096, kAdd},
                            {"8b gate and up", 28672, 4096, kGateUp},
                            {"8b down", 4096, 14336, kAdd}};
+    if (!std::strcmp(what, "--time-dequantised")) {
+        for (const Timed& t : of_33b) time_dequantised(t, ceilings);
+        for (const Timed& t : of_8b) time_dequantised(t, ceilings);
+        return;
+    }
     for (const Timed& t : {Timed{"group 32, zeros", 6656, 17920, kAdd}, Timed{"group 32, zeros", 35840, 6656, kGateUp}})
         time(t, 1920, blocks, ceilings, 32, true);
     time({"F16", 6656, 17920, kAdd}, 1920, blocks, ceilings, kHalves);
@@ -436,7 +540,7 @@ int main(int count, char** arguments) {
     g_processors = static_cast<uint32_t>(processors);
     CHECK(cudaStreamCreateWithFlags(&g_stream, cudaStreamNonBlocking));
     if (count > 1 && !std::strncmp(arguments[1], "--time", 6)) {
-        time_all(!std::strcmp(arguments[1], "--time-blocks"), count > 2 ? arguments[2] : "");
+        time_all(arguments[1], count > 2 ? arguments[2] : "");
         return 0;
     }
     constexpr auto kHalf = MatmulStore::Half, kFloat = MatmulStore::Float, kAdd = MatmulStore::Add, kGateUp = MatmulStore::GateUp;
@@ -476,6 +580,11 @@ int main(int count, char** arguments) {
     for (const Case& c : cases) {
         check(c, seed++);
         std::fflush(stdout);
+    }
+    for (const bool zeros : {false, true}) {
+        check_dequantised(136, 512, 64, zeros);
+        check_dequantised(131, 72, 32, zeros);
+        check_dequantised(520, 11008, 0, zeros);
     }
     for (const uint32_t width : {8u, 71u, 1000u, 17920u}) {
         check_reorder(65, width, 227u << 10);

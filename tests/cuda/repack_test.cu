@@ -61,12 +61,20 @@ static bool near(double got, double want, SourceType type) {
     return type == SourceType::F16 ? got == want : std::fabs(got - want) <= std::fabs(want) * 0x1p-11 + 1e-30;
 }
 
+static std::vector<uint32_t> random_order(uint32_t count) {
+    std::vector<uint32_t> order(count);
+    std::iota(order.begin(), order.end(), 0u);
+    std::shuffle(order.begin(), order.end(), rng);
+    return order;
+}
+
 struct Q4Case {
     uint32_t rows, cols, group;
     bool asymmetric, permuted;
     SourceType scales;
     Rows place;
     uint32_t cut;  // octets of a stripe
+    bool ordered = false;  // rows, too
 };
 
 static void test_q4(const Q4Case& c) {
@@ -81,6 +89,8 @@ static void test_q4(const Q4Case& c) {
     for (auto& v : z) v = rng();
     std::iota(perm.begin(), perm.end(), 0u);
     if (c.permuted) std::shuffle(perm.begin(), perm.end(), rng);
+    const std::vector<uint32_t> order = random_order(c.rows);
+    const auto source = [&](uint32_t n) { return c.ordered ? order[n] : n; };
     const Values s(c.scales, size_t{groups} * c.rows, c.scales == SourceType::F16 ? 0.001f : 1e-12f,
                    c.scales == SourceType::F16 ? 0.1f : 3e-9f);
     const size_t words = (groups + 3) / 4;
@@ -90,14 +100,24 @@ static void test_q4(const Q4Case& c) {
     w.scales = reinterpret_cast<uint32_t*>(scales.data);
     if (c.asymmetric) w.zeros = reinterpret_cast<uint32_t*>(zeros.data);
     if (c.scales != SourceType::F16) w.row_scale = reinterpret_cast<float*>(row_scale.data);
-    const Device<uint32_t> dq(q), dz(z), dp(perm);
+    const Device<uint32_t> dq(q), dz(z), dp(perm), rows(order);
+    const uint32_t* const of_rows = c.ordered ? rows.data : nullptr;
     const Device<uint8_t> ds(s.bytes);
-    const RepackScalesParams sp{w, place, c.asymmetric ? dz.data : nullptr, ds.data, c.scales, c.rows};
+    const RepackScalesParams sp{w, place, c.asymmetric ? dz.data : nullptr, ds.data, c.scales, c.rows, of_rows};
     const RepackGrid sg = repack_scales_grid(sp);
     repack_scales<<<dim3(sg.x, sg.y), kRepackThreads>>>(sp);
     for (uint32_t at = 0; at < c.cols / 8; at += c.cut) {
-        RepackCodesParams p{
-            w, place, dq.data + size_t{at} * c.rows, c.permuted ? dp.data : nullptr, c.rows, at, std::min(at + c.cut, c.cols / 8), 0, 0, 0};
+        RepackCodesParams p{w,
+                            place,
+                            dq.data + size_t{at} * c.rows,
+                            c.permuted ? dp.data : nullptr,
+                            c.rows,
+                            at,
+                            std::min(at + c.cut, c.cols / 8),
+                            0,
+                            0,
+                            0,
+                            of_rows};
         repack_chunks(p);
         const RepackGrid g = repack_codes_grid(p);
         repack_codes<<<dim3(g.x, g.y), kRepackThreads>>>(p);
@@ -115,19 +135,19 @@ static void test_q4(const Q4Case& c) {
         used[row] = true;
         for (uint32_t g = 0; g < groups; g++) {
             const double up = w.row_scale ? w.row_scale[row] : 1;
-            wrong += !near(packed::half_value(packed::scale(w, row, g)) * up, s.exact[size_t{g} * c.rows + n], c.scales);
-            if (w.zeros) wrong += packed::zero(w, row, g) != (z[(size_t{g} * c.rows + n) / 8] >> n % 8 * 4 & 15) + 1;
+            wrong += !near(packed::half_value(packed::scale(w, row, g)) * up, s.exact[size_t{g} * c.rows + source(n)], c.scales);
+            if (w.zeros) wrong += packed::zero(w, row, g) != (z[(size_t{g} * c.rows + source(n)) / 8] >> source(n) % 8 * 4 & 15) + 1;
         }
         for (uint32_t k = 0; k < c.cols; k++)
-            wrong += packed::code(w, row, k) != (q[size_t{perm[k] / 8} * c.rows + n] >> perm[k] % 8 * 4 & 15);
+            wrong += packed::code(w, row, k) != (q[size_t{perm[k] / 8} * c.rows + source(n)] >> perm[k] % 8 * 4 & 15);
         for (uint32_t k = c.cols; k < w.chunks * 64; k++)
             wrong += packed::code(w, row, k) != std::min(15u, packed::zero(w, row, std::min(k / c.group, groups - 1)));
     }
     for (uint32_t row = 0; row < w.tiles * 16; row++)
         for (uint32_t g = 0; g < groups && !used[row]; g++) wrong += packed::scale(w, row, g) != 0;
     char name[128];
-    std::snprintf(name, sizeof name, "q4 %ux%u group %u%s%s scales %u place %u cut %u", c.rows, c.cols, c.group,
-                  c.asymmetric ? " asymmetric" : "", c.permuted ? " permuted" : "", static_cast<unsigned>(c.scales),
+    std::snprintf(name, sizeof name, "q4 %ux%u group %u%s%s%s scales %u place %u cut %u", c.rows, c.cols, c.group,
+                  c.asymmetric ? " asymmetric" : "", c.permuted ? " permuted" : "", c.ordered ? " ordered" : "", static_cast<unsigned>(c.scales),
                   static_cast<unsigned>(c.place), c.cut);
     report(name, wrong);
 }
@@ -175,27 +195,30 @@ static void test_dense(uint32_t rows, uint32_t cols, SourceType type, Rows where
     report(name, wrong);
 }
 
-static void test_floats(uint32_t count, SourceType type, Rows where) {
+static void test_floats(uint32_t count, SourceType type, Rows where, bool ordered) {
+    const std::vector<uint32_t> order = random_order(count);
+    const Device<uint32_t> of_rows(order);
     const Values v(type, count, -3, 3);
     const RowPlace place{where, where == Rows::Whole ? 48u : 0u};
     const size_t rows = where == Rows::Whole ? 48 + count : (count + 7) / 8 * 16;
     Target out(rows * 4);
     const Device<uint8_t> source(v.bytes);
-    const RepackFloatsParams p{reinterpret_cast<float*>(out.data), source.data, place, type, count};
+    const RepackFloatsParams p{reinterpret_cast<float*>(out.data), source.data, place, type, count, ordered ? of_rows.data : nullptr};
     repack_floats<<<repack_floats_grid(p).x, kRepackThreads>>>(p);
     MUST(cudaDeviceSynchronize());
     out.fetch();
     long long wrong = 0;
     for (uint32_t n = 0; n < count; n++) {
         const size_t row = where == Rows::Whole ? 48 + n : n / 8 * 16 + n % 8 + (where == Rows::Lower ? 8 : 0);
-        wrong += reinterpret_cast<float*>(out.left.data())[row] != v.exact[n];
+        wrong += reinterpret_cast<float*>(out.left.data())[row] != v.exact[ordered ? order[n] : n];
     }
     char name[64];
-    std::snprintf(name, sizeof name, "floats %u type %u place %u", count, static_cast<unsigned>(type), static_cast<unsigned>(where));
+    std::snprintf(name, sizeof name, "floats %u type %u place %u%s", count, static_cast<unsigned>(type), static_cast<unsigned>(where),
+                  ordered ? " ordered" : "");
     report(name, wrong);
 }
 
-static void time_codes(bool permuted) {
+static void time_codes(bool permuted, bool ordered) {
     const uint32_t rows = 17920, cols = 6656, group = 128;
     Matrix w{};
     w.type = WeightType::Q4;
@@ -204,7 +227,7 @@ static void time_codes(bool permuted) {
     std::iota(perm.begin(), perm.end(), 0u);
     std::shuffle(perm.begin(), perm.end(), rng);
     const size_t bytes = size_t{rows} * cols / 2;
-    const Device<uint32_t> order(perm);
+    const Device<uint32_t> order(perm), rows_order(random_order(rows));
     Device<uint8_t> codes(bytes), packed(bytes);
     codes.fill(0x37);
     w.data = packed.data;
@@ -222,7 +245,8 @@ static void time_codes(bool permuted) {
                                 std::min(at + octets, cols / 8),
                                 0,
                                 0,
-                                0};
+                                0,
+                                ordered ? rows_order.data : nullptr};
             repack_chunks(p);
             const RepackGrid g = repack_codes_grid(p);
             repack_codes<<<dim3(g.x, g.y), kRepackThreads, 0, stream>>>(p);
@@ -231,15 +255,16 @@ static void time_codes(bool permuted) {
     const double copy = graph_time(
         stream, 1, 9, [&](uint32_t) { MUST(cudaMemcpyAsync(packed.data, codes.data, bytes, cudaMemcpyDeviceToDevice, stream)); });
     MUST(cudaStreamDestroy(stream));
-    std::printf("codes %ux%u%s: %.3f ms, %.0f GB/s of source; a copy on the device %.3f ms\n", rows, cols, permuted ? " permuted" : "",
-                repack / 1e3, static_cast<double>(bytes) / repack / 1e3, copy / 1e3);
+    std::printf("codes %ux%u%s%s: %.3f ms, %.0f GB/s of source; a copy on the device %.3f ms\n", rows, cols, permuted ? " permuted" : "",
+                ordered ? " ordered" : "", repack / 1e3, static_cast<double>(bytes) / repack / 1e3, copy / 1e3);
 }
 
 int main(int argc, char** argv) {
     if (!has_gpu()) return 77;
     if (argc > 1 && std::strcmp(argv[1], "--time") == 0) {
-        time_codes(false);
-        time_codes(true);
+        time_codes(false, false);
+        time_codes(true, false);
+        time_codes(true, true);
         return 0;
     }
     for (const SourceType type : {SourceType::F16, SourceType::BF16, SourceType::F32})
@@ -247,6 +272,7 @@ int main(int argc, char** argv) {
             for (const bool permuted : {false, true}) {
                 test_q4({48, 256, 64, true, permuted, type, place, 1000});
                 test_q4({40, 200, 32, !permuted, permuted, type, place, 3});
+                test_q4({136, 256, 64, true, permuted, type, place, 5, true});
             }
     test_q4({8, 8, 32, true, false, SourceType::F16, Rows::Whole, 1});
     test_q4({136, 72, 96, true, true, SourceType::F16, Rows::Whole, 1});
@@ -257,7 +283,7 @@ int main(int argc, char** argv) {
             test_dense(131, 72, type, place, true, 1);
             test_dense(33, 67, type, place, true, type == SourceType::F16 ? 60000.0f : 3e30f);
             test_dense(20, 130, type, place, false, type == SourceType::F16 ? 1e-3f : 1e-20f);
-            test_floats(77, type, place);
+            for (const bool ordered : {false, true}) test_floats(77, type, place, ordered);
         }
     return failed || g_frames_broken;
 }

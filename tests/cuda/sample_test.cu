@@ -1,5 +1,5 @@
 // The sampling kernel against the CPU sampler: same steps, same seed, same token; and draws against float64 probabilities.
-//   sample_test [--time | --quick]    exit code 77: no GPU
+//   sample_test [--time | --quick | --few]    --few: for a sanitizer; exit code 77: no GPU
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -471,13 +471,15 @@ void print_times() {
 
 int main(int argc, char** argv) {
     if (!pith::cuda::test::has_gpu()) return 77;
-    const bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
+    const bool quick = argc > 1 && strcmp(argv[1], "--quick") == 0, few = argc > 1 && strcmp(argv[1], "--few") == 0;
     if (argc > 1 && strcmp(argv[1], "--time") == 0) {
         print_times();
         return 0;
     }
     test_bad_rows();
-    if (quick) {
+    if (few) {
+        test_random(40, 5000);
+    } else if (quick) {
         test_chains({1, 5, 131, 5000}, 2);
         test_random(60, 8192);
     } else {
