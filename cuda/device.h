@@ -101,24 +101,6 @@ private:
     CUlibrary libraries_[kMostLibraries] = {};  // NULL: has nothing for this GPU
 };
 
-// Places in one allocation. Run twice: from base 0 it counts, from the allocation it places.
-class DeviceArena {
-public:
-    explicit DeviceArena(CUdeviceptr base = 0) : base_(base) {}
-    template <class T>
-    T* take(uint64_t count, uint64_t alignment = 256) {
-        used_ = (used_ + alignment - 1) & ~(alignment - 1);
-        T* place = reinterpret_cast<T*>(base_ + used_);
-        used_ += count * sizeof(T);
-        return base_ ? place : nullptr;
-    }
-    uint64_t used() const { return used_; }
-
-private:
-    CUdeviceptr base_;
-    uint64_t used_ = 0;
-};
-
 // The device's address of a pointer that kernels take.
 inline CUdeviceptr address(const void* pointer) { return reinterpret_cast<CUdeviceptr>(pointer); }
 

@@ -1,11 +1,12 @@
 // Where everything of a model goes on a device.
+#include "base/block.h"
 #include "base/check.h"
 #include "loader.h"
 
 namespace pith::cuda {
 namespace {
 
-constexpr uint64_t kStaging = 8 << 20;
+constexpr uint64_t kStaging = 8 << 20, kAlignment = 1024;
 
 bool is_gptq(const pith::Linear& l) { return l.kind == pith::Linear::Gptq; }
 bool is_wide(const pith::Linear& l) { return (is_gptq(l) ? l.scales.dtype : l.weight.dtype) != Dtype::F16; }
@@ -18,10 +19,13 @@ bool alike(const pith::Linear& a, const pith::Linear& b) {
 
 class Planner {
 public:
-    explicit Planner(Model& m) : m_(m), device_(m.weights), host_(m.embedding_device) { m.item_count = 0; }
+    explicit Planner(Model& m)
+        : m_(m), device_(reinterpret_cast<uint8_t*>(m.weights), kAlignment), host_(reinterpret_cast<uint8_t*>(m.embedding_device), kAlignment) {
+        m.item_count = 0;
+    }
 
     const float* floats(const TensorView& tensor) {
-        float* to = device_.take<float>(tensor.bytes / dtype_bytes(tensor.dtype));
+        float* to = take<float>(device_, tensor.bytes / dtype_bytes(tensor.dtype));
         add_floats(tensor, to, {Rows::Whole, 0});
         return to;
     }
@@ -67,10 +71,10 @@ public:
     }
     void embedding(const pith::Linear& from) {
         const uint64_t values = uint64_t{from.rows} * from.cols;
-        m_.embedding.rows = host_.take<uint16_t>(values);
+        m_.embedding.rows = take<uint16_t>(host_, values);
         if (m_.file->tied) return;  // with the head's tiles, from one reading
         Matrix none{};
-        none.row_scale = is_wide(from) ? device_.take<float>(from.rows) : nullptr;
+        none.row_scale = is_wide(from) ? take<float>(device_, from.rows) : nullptr;
         m_.embedding.row_scale = none.row_scale;
         add({.kind = Item::Dense,
              .cols = from.cols,
@@ -91,13 +95,20 @@ public:
             if (m_.items[i].kind == Item::Dense && m_.items[i].source == &from) m_.items[i].plain = true;
     }
     void next_layer() { known_ = 0; }
-    uint64_t used() const { return device_.used(); }
-    uint64_t host_used() const { return host_.used(); }
+    uint64_t used() const { return device_.overflow() ? UINT64_MAX : device_.used(); }
+    uint64_t host_used() const { return host_.overflow() ? UINT64_MAX : host_.used(); }
 
 private:
     // The order that down wants its input in, where gate's and up's rows can have it from loading on: then nothing is put into order later.
     static const uint32_t* row_order(const pith::Layer& from) {
         return is_gptq(from.gate) && is_gptq(from.up) ? from.down.perm : nullptr;
+    }
+    // NULL while counting.
+    template <class T>
+    static T* take(Block& from, uint64_t count) {
+        T* place = nullptr;
+        from.take(place, count);
+        return place;
     }
     void apart(std::span<const pith::Linear*> parts, Fused* to) {
         for (size_t i = 0; i < parts.size(); i++) to->parts[i] = linear(*parts[i]);
@@ -118,18 +129,18 @@ private:
         w.chunks = ceil_div(first.cols, kChunkCols);
         w.type = is_gptq(first) ? WeightType::Q4 : WeightType::F16;
         const uint64_t chunks = uint64_t{w.tiles} * w.chunks;
-        w.data = device_.take<uint8_t>(chunks * (is_gptq(first) ? kQ4ChunkBytes : kF16ChunkBytes), 1024);
+        w.data = take<uint8_t>(device_, chunks * (is_gptq(first) ? kQ4ChunkBytes : kF16ChunkBytes));
         if (is_gptq(first)) {
             w.group = first.group;
             w.groups = first.groups;
-            w.scales = device_.take<uint32_t>(uint64_t{w.tiles} * w.groups * 8);
+            w.scales = take<uint32_t>(device_, uint64_t{w.tiles} * w.groups * 8);
             if (!first.symmetric) {
-                w.zeros = device_.take<uint32_t>(uint64_t{w.tiles} * ceil_div(w.groups, 4u) * 8);
+                w.zeros = take<uint32_t>(device_, uint64_t{w.tiles} * ceil_div(w.groups, 4u) * 8);
                 w.zero_offset = first.zero_offset;
             }
         }
-        if (wide) w.row_scale = device_.take<float>(uint64_t{w.tiles} * kTileRows);
-        if (bias) w.bias = device_.take<float>(uint64_t{w.tiles} * kTileRows);
+        if (wide) w.row_scale = take<float>(device_, uint64_t{w.tiles} * kTileRows);
+        if (bias) w.bias = take<float>(device_, uint64_t{w.tiles} * kTileRows);
         for (size_t i = 0; i < parts.size(); i++) add_part(*parts[i], w, places[i]);
         return {w, nullptr};
     }
@@ -166,7 +177,7 @@ private:
         if (!from.perm) return nullptr;
         for (size_t i = 0; i < known_; i++)
             if (perms_[i] == from.perm) return tables_[i];
-        uint32_t* to = device_.take<uint32_t>(from.cols);
+        uint32_t* to = take<uint32_t>(device_, from.cols);
         add({.kind = Item::Inverse,
              .cols = from.cols,
              .tensor = nullptr,
@@ -184,7 +195,7 @@ private:
     void add(const Item& item) { m_.items[m_.item_count++] = item; }
 
     Model& m_;
-    DeviceArena device_, host_;
+    Block device_, host_;
     const uint32_t* perms_[7] = {};
     const uint32_t* tables_[7] = {};
     size_t known_ = 0;

@@ -2,6 +2,7 @@
 // warpgroup fetches tokens into a ring that two others read; those decode the weights of the next chunk while this one's are multiplied.
 #include "matmul.cuh"
 #include "matmul_wide.h"
+#include "sm90.cuh"
 
 namespace pith::cuda {
 namespace {
@@ -11,20 +12,13 @@ constexpr uint32_t kConsumers = 256, kConsumerWarps = kConsumers / 32;
 
 // ---- barriers and copies ----------------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ void wide_barrier_init(uint32_t barrier, uint32_t count) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
 // At the same place in block `rank` of the cluster. What it tells of are reads, so that it needs no fence for the whole GPU's memory, which
 // would wait for the weights under way.
-__device__ __forceinline__ void wide_barrier_arrive(uint32_t barrier, uint32_t rank) {
+__device__ __forceinline__ void barrier_arrive_at(uint32_t barrier, uint32_t rank) {
     asm volatile(
         "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(barrier),
         "r"(rank)
         : "memory");
-}
-__device__ __forceinline__ void wide_barrier_wait(uint32_t barrier, uint32_t parity) {
-    asm volatile("{ .reg .pred p; again: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @!p bra again; }" ::"r"(barrier), "r"(parity)
-                 : "memory");
 }
 // The map's box at (column, row), to the same place in every block of the cluster.
 __device__ __forceinline__ void fetch_box(uint32_t shared, const TensorMap* map, uint32_t column, uint32_t row, uint32_t barrier) {
@@ -45,12 +39,6 @@ __device__ __forceinline__ void consumers_sync() { asm volatile("bar.sync 1, 256
 
 // ---- wgmma ------------------------------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ void product_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void product_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int pending>
-__device__ __forceinline__ void product_wait() {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
-}
 // Sums stay where they are while a product runs.
 template <uint32_t kColumns>
 __device__ __forceinline__ void keep(float (&d)[kColumns][4]) {
@@ -220,8 +208,8 @@ __device__ __forceinline__ void produce(const WideMatmulParams& p, const Ring<kT
     constexpr uint32_t kMine = kTokens / kWideCluster;
     uint32_t stage = 0, parity = 1;
     for (uint32_t k = 0; k < p.base.matrix.chunks; k++) {
-        wide_barrier_wait(ring.empty(stage), parity);
-        expect_bulk(ring.full(stage), Ring<kTokens>::kStageBytes);
+        barrier_wait(ring.empty(stage), parity);
+        barrier_expect(ring.full(stage), Ring<kTokens>::kStageBytes);
         fetch_box(ring.tokens(stage) + rank * kMine * kChunkCols * 2, &p.x, k * kChunkCols, first_token + rank * kMine, ring.full(stage));
         ring.advance(stage, parity);
     }
@@ -241,15 +229,15 @@ __device__ __forceinline__ void consume(const WideMatmulParams& p, const Ring<kT
     uint32_t stage = 0, parity = 0, before = 0;
     const auto step = [&](auto which, uint32_t k) {
         constexpr uint32_t kThis = decltype(which)::value, kOther = kThis ^ 1;
-        wide_barrier_wait(ring.full(stage), parity);
+        barrier_wait(ring.full(stage), parity);
         keep(d);
-        product_fence();
+        wgmma_fence();
 #pragma unroll
         for (uint32_t j = 0; j < 4; j++) wgmma(d, a[kThis][j], token_descriptor(ring.tokens(stage) + j * 32));
-        product_commit();
+        wgmma_commit();
         keep(d);
-        product_wait<1>();  // the chunk before: its weights' registers and its stage are free
-        if (k > 0 && lane < kWideCluster) wide_barrier_arrive(ring.empty(before), lane);
+        wgmma_wait<1>();  // the chunk before: its weights' registers and its stage are free
+        if (k > 0 && lane < kWideCluster) barrier_arrive_at(ring.empty(before), lane);
         before = stage;
         ring.advance(stage, parity);
         weights.template take<kOther>(a[kOther]);
@@ -259,7 +247,7 @@ __device__ __forceinline__ void consume(const WideMatmulParams& p, const Ring<kT
         if (k + 1 == chunks) break;
         step(Index<1>{}, k + 1);
     }
-    product_wait<0>();
+    wgmma_wait<0>();
     keep(d);
     // From here on nobody writes to another block's memory; where the ring was, the results pass through.
     cluster_arrive();
@@ -290,8 +278,8 @@ __device__ __forceinline__ void multiply_wide(const WideMatmulParams& p) {
     const Ring<kTokens> ring{raw + pad};
     if (threadIdx.x == 0) {
         for (uint32_t stage = 0; stage < ring.kStages; stage++) {
-            wide_barrier_init(ring.full(stage), 1);
-            wide_barrier_init(ring.empty(stage), kConsumerWarps * kWideCluster);
+            barrier_init(ring.full(stage), 1);
+            barrier_init(ring.empty(stage), kConsumerWarps * kWideCluster);
         }
         bulk_barriers_made();
     }
