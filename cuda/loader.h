@@ -20,7 +20,8 @@ struct Item {
     RowPlace place;
 };
 
-// Two pinned buffers take turns; the device has one stripe of the source, and the scales, zero points, perm and order of rows of the matrix at hand.
+// Two pinned buffers take turns; the device has one stripe of the source, and the scales, zero points, perm and order of rows of the matrix
+// at hand.
 struct Loader {
     void* staging[2] = {};
     CUevent copied[2] = {};  // staging[i] may be written again

@@ -20,7 +20,9 @@ bool alike(const pith::Linear& a, const pith::Linear& b) {
 class Planner {
 public:
     explicit Planner(Model& m)
-        : m_(m), device_(reinterpret_cast<uint8_t*>(m.weights), kAlignment), host_(reinterpret_cast<uint8_t*>(m.embedding_device), kAlignment) {
+        : m_(m),
+          device_(reinterpret_cast<uint8_t*>(m.weights), kAlignment),
+          host_(reinterpret_cast<uint8_t*>(m.embedding_device), kAlignment) {
         m.item_count = 0;
     }
 
@@ -100,9 +102,7 @@ public:
 
 private:
     // The order that down wants its input in, where gate's and up's rows can have it from loading on: then nothing is put into order later.
-    static const uint32_t* row_order(const pith::Layer& from) {
-        return is_gptq(from.gate) && is_gptq(from.up) ? from.down.perm : nullptr;
-    }
+    static const uint32_t* row_order(const pith::Layer& from) { return is_gptq(from.gate) && is_gptq(from.up) ? from.down.perm : nullptr; }
     // NULL while counting.
     template <class T>
     static T* take(Block& from, uint64_t count) {
