@@ -9,19 +9,11 @@
 
 #include "../../cuda/kernels/matmul.cu"
 #include "../../cuda/kernels/matmul_few.cu"
+#include "check.h"
 #include "packed_reference.h"
 
 namespace pith::cuda {
 namespace {
-
-#define MUST(call)                                                                                 \
-    do {                                                                                           \
-        const cudaError_t result = (call);                                                         \
-        if (result != cudaSuccess) {                                                               \
-            std::printf("%s:%d: %s\n", __FILE__, __LINE__, cudaGetErrorString(result));            \
-            std::exit(1);                                                                          \
-        }                                                                                          \
-    } while (0)
 
 std::mt19937 rng(1);
 uint32_t random_word() { return rng(); }
