@@ -1,7 +1,8 @@
-// What the account and a trace cost a decode: short turns of the same decode by two builds of the library, one with the account and one
-// compiled without it (PITH_UNCOUNTED), in turn, hundreds of times. Each pair of turns gives a ratio of their times, and the median of a few
-// pairs is one reading, since other programs disturb single turns and not their order. For each reading the models are loaded anew, in turn
-// first and second: where their memory lies makes a difference as well. The median of the readings is the cost.
+// What the account and a trace cost a decode: the same decode by two builds of the library, one with the account and one compiled without it
+// (PITH_UNCOUNTED), a token of the one, then the same token of the other, thousands of times. Each pair gives a ratio of times, and the median
+// of some hundreds of pairs is one reading, since other programs disturb single tokens and not their order. For each reading the models are
+// loaded anew, in turn first and second, and all read the same copy of the weights, since where memory lies makes more of a difference than
+// the account. The median of the readings is the cost. The second build loaded twice shows what the method can tell apart.
 // usage_bench LIBPITH LIBPITH_UNCOUNTED MODEL [READINGS] [THREADS]
 #include <dlfcn.h>
 #include <pith/pith.h>
@@ -17,7 +18,7 @@
 
 namespace {
 
-constexpr uint32_t kTokens = 24, kPairs = 9;
+constexpr uint32_t kTokens = 48, kRounds = 6;
 
 // The functions of one build; two of them are here at once, so nothing is linked.
 struct Library {
@@ -78,17 +79,44 @@ void need(pith_status status, const pith_error& error) {
     std::exit(1);
 }
 
+// The weights of a reading: every load of the same model asks for a block of this size and fills it with the same bytes.
+struct Weights {
+    static constexpr size_t kLeast = 12 << 20;
+    void* block = nullptr;
+    size_t size = 0;
+    ~Weights() { std::free(block); }
+
+    static void* alloc(void* user, size_t size, size_t alignment) {
+        Weights* w = static_cast<Weights*>(user);
+        if (size < kLeast) return std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+        if (!w->block) {
+            constexpr size_t kHuge = 2 << 20;
+            w->size = size;
+            w->block = std::aligned_alloc(kHuge, (size + kHuge - 1) / kHuge * kHuge);
+        }
+        return size == w->size ? w->block : nullptr;
+    }
+    static void release(void* user, void* memory, size_t, size_t) {
+        if (memory != static_cast<Weights*>(user)->block) std::free(memory);
+    }
+};
+
 // One build with the model loaded.
 class Side {
 public:
-    Side(const Library& library, const char* folder, const pith_runner* runner) : l_(library) {
+    Side(const Library& library, const char* folder, const pith_runner* runner, Weights* weights) : l_(library) {
+        const pith_allocator allocator{sizeof allocator, weights, Weights::alloc, Weights::release};
         pith_env_options options{};
         options.struct_size = sizeof options;
         options.runner = runner;
+        options.allocator = &allocator;
         need(l_.env_create(&options, &env_, &error_), error_);
         need(l_.model_open(env_, folder, nullptr, &model_, &error_), error_);
         need(l_.model_load(model_, 0, nullptr, &error_), error_);
-        need(l_.session_create(model_, nullptr, &session_, &error_), error_);
+        pith_session_options session{};
+        session.struct_size = sizeof session;
+        session.context_length = kTokens;
+        need(l_.session_create(model_, &session, &session_, &error_), error_);
         need(l_.sampler_create(env_, nullptr, &sampler_, &error_), error_);
     }
     ~Side() {
@@ -102,17 +130,15 @@ public:
     void trace(std::vector<char>* memory) {
         need(l_.env_trace(env_, memory ? memory->data() : nullptr, memory ? memory->size() : 0, &error_), error_);
     }
-    // Seconds a token.
-    double turn() {
+    void begin() {
         need(l_.session_truncate(session_, 0, &error_), error_);
-        pith_token token = 5;
-        need(l_.session_forward(session_, &token, 1, 1, &error_), error_);
+        token_ = 5;
+    }
+    double token() {  // seconds
         const auto begin = std::chrono::steady_clock::now();
-        for (uint32_t i = 0; i < kTokens; i++) {
-            need(l_.session_forward(session_, &token, 1, 1, &error_), error_);
-            need(l_.session_sample(session_, 0, sampler_, &token, &error_), error_);
-        }
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / kTokens;
+        need(l_.session_forward(session_, &token_, 1, 1, &error_), error_);
+        need(l_.session_sample(session_, 0, sampler_, &token_, &error_), error_);
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
     uint64_t counted() {
         pith_usage usage{};
@@ -124,6 +150,7 @@ public:
 private:
     const Library& l_;
     pith_error error_{};
+    pith_token token_ = 5;
     pith_env* env_ = nullptr;
     pith_model* model_ = nullptr;
     pith_session* session_ = nullptr;
@@ -143,7 +170,7 @@ struct Ratios {
         const double n = static_cast<double>(all.size()), half = 0.98 * std::sqrt(n);
         const auto at = [&](double rank) { return (all[static_cast<size_t>(std::clamp(rank, 0.0, n - 1))] - 1) * 100; };
         std::printf("  %-40s %+6.2f %% (95 %% sure: %+.2f to %+.2f), %zu readings of %u pairs\n", what, (median(all) - 1) * 100,
-                    at(std::floor(n / 2 - half)), at(std::ceil(n / 2 + half)), all.size(), kPairs);
+                    at(std::floor(n / 2 - half)), at(std::ceil(n / 2 + half)), all.size(), kTokens * kRounds);
     }
 };
 
@@ -152,7 +179,7 @@ struct Ratios {
 int main(int argc, char** argv) {
     if (argc < 4) return 2;
     const Library with(argv[1]), without(argv[2]);
-    const int readings = argc > 4 ? std::max(1, std::atoi(argv[4])) : 60;
+    const int readings = argc > 4 ? std::max(1, std::atoi(argv[4])) : 100;
     const uint32_t threads = argc > 5 ? static_cast<uint32_t>(std::max(1, std::atoi(argv[5]))) : 1;
     thread_pool* pool = thread_pool_create(threads);
     const pith_runner runner = thread_pool_runner(pool);
@@ -161,23 +188,35 @@ int main(int argc, char** argv) {
     Ratios account, trace, nothing;
     std::vector<double> times;
     for (int made = 0; made < readings; made++) {
-        Side first(made % 2 ? without : with, argv[3], lent), second(made % 2 ? with : without, argv[3], lent), again(without, argv[3], lent);
+        Weights weights;
+        Side first(made % 2 ? without : with, argv[3], lent, &weights), second(made % 2 ? with : without, argv[3], lent, &weights),
+            again(without, argv[3], lent, &weights);
         Side &counted = made % 2 ? second : first, &plain = made % 2 ? first : second;
-        counted.turn();
-        plain.turn();
-        again.turn();
+        std::vector<double> account_of, trace_of, nothing_of;
+        const auto round = [&](std::vector<double>* ratios, std::vector<double>* none) {
+            Side* sides[] = {&counted, &plain, &again};
+            for (Side* side : sides) side->begin();
+            for (uint32_t i = 0; i < kTokens; i++) {
+                double seconds[3];
+                for (uint32_t k = 0; k < 3; k++) {  // each first, second and third in turn, and after each other one as often
+                    const uint32_t at = ((i % 2 ? k : 2 - k) + i / 2) % 3;
+                    seconds[at] = sides[at]->token();
+                }
+                if (!ratios) continue;
+                ratios->push_back(seconds[0] / seconds[1]);
+                if (none) none->push_back(seconds[2] / seconds[1]);
+                times.push_back(seconds[1]);
+            }
+        };
+        round(nullptr, nullptr);
         if (!counted.counted() || plain.counted()) {
             std::fprintf(stderr, "usage_bench: the first library has to count, the second not to\n");
             return 1;
         }
-        std::vector<double> account_of, trace_of, nothing_of;
-        for (uint32_t i = 0; i < kPairs; i++) {
-            const double a = counted.turn(), b = plain.turn(), c = again.turn(), d = plain.turn(), e = counted.turn();
-            account_of.push_back((a + e) / (b + d));
-            nothing_of.push_back(2 * c / (b + d));
-            times.push_back(b);
+        for (uint32_t i = 0; i < kRounds; i++) {
+            round(&account_of, &nothing_of);
             counted.trace(&memory);
-            trace_of.push_back(counted.turn() / plain.turn());
+            round(&trace_of, nullptr);
             counted.trace(nullptr);
         }
         account.all.push_back(median(account_of));
