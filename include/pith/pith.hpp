@@ -314,6 +314,29 @@ public:
         check([&](pith_error* e) { return pith_sampler_logprobs(get(), &items, &count, e); });
         return {items, items + count};
     }
+    /** pith_sampler_sample_batch(): a draw by each of several samplers, on the threads of a runner.
+     *  @param samplers of one env, each once.
+     *  @param logits a row for each, float32 [count].
+     *  @param count of logits in a row.
+     *  @param runner NULL: the env's.
+     *  @return the ids drawn, one a sampler. */
+    static std::vector<pith_token> sample_batch(const std::vector<Sampler*>& samplers, const std::vector<const float*>& logits, size_t count,
+                                                const pith_runner* runner = nullptr) {
+        if (logits.size() != samplers.size()) {
+            pith_error error{};
+            error.status = PITH_E_ARGUMENT;
+            constexpr std::string_view message = "as many rows of logits as samplers";
+            message.copy(error.message, message.size());
+            throw Error(error);
+        }
+        std::vector<pith_sampler*> handles;
+        for (const Sampler* sampler : samplers) handles.push_back(sampler->get());
+        std::vector<pith_token> tokens(samplers.size(), PITH_NO_TOKEN);
+        check([&](pith_error* e) {
+            return pith_sampler_sample_batch(handles.data(), logits.data(), count, handles.size(), runner, tokens.data(), e);
+        });
+        return tokens;
+    }
     /** pith_sampler_preset().
      *  @param preset PITH_PRESET_*.
      *  @return its steps. */

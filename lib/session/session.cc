@@ -57,7 +57,9 @@ pith_status Session::forward(const pith_token* tokens, size_t count, uint32_t ke
     if (cancel.load(std::memory_order_relaxed)) return fail(error, PITH_E_CANCELLED, "the session is cancelled");
     const bool one = count == 1;
     // A GPU takes a token in microseconds; the CPU does not.
-    Call call(account, one ? Used::Decode : Used::Prefill, one ? Event::Decode : Event::Prefill, one && backend != &kCpuBackend ? &step : nullptr);
+    const bool here = backend == &kCpuBackend;
+    Call call(account, one ? Used::Decode : Used::Prefill, one ? Event::Decode : Event::Prefill, one && !here ? &step : nullptr,
+              one && here ? &token : nullptr);
     call.set_value(count);
     const pith_status status = backend->session_forward(compute, length, tokens, static_cast<uint32_t>(count), keep, error);
     if (status == PITH_E_RUNNER) rows = 0;  // found when the work was done: the logits may be overwritten

@@ -21,6 +21,7 @@ struct Session {
     std::atomic<int32_t> cancel{0};
     Account account;               // what this sequence used
     Typical step, draw, fetch;     // what a token elsewhere costs the caller, a draw, a look at the logits
+    Steady token;                  // what a token here costs it
 
     // All tokens or none; on failure everything is as it was.
     pith_status forward(const pith_token* tokens, size_t count, uint32_t keep, pith_error* error);

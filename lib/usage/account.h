@@ -83,14 +83,44 @@ struct Typical {
     uint64_t cpu_ns = 0;
 };
 
+// The same for calls of about a millisecond, which wait for helpers or don't: a token. Reading the CPU clock costs a percent of one, most of it
+// afterwards, when caches and predictions are the kernel's. So one is measured for each kUnmeasuredNs, long ones hence always, and the others
+// are charged the share of their time that the measured ones used of late; one that took more than twice as long was held up, and is charged
+// what those used.
+class Steady {
+public:
+    bool due() const { return unmeasured_ns_ >= kUnmeasuredNs; }
+    void measured(uint64_t cpu_ns, uint64_t wall_ns) {
+        const double cpu = static_cast<double>(cpu_ns), wall = static_cast<double>(wall_ns);
+        if (count_++ == 0) return;  // the first of all has cold caches: it says nothing about others
+        unmeasured_ns_ = 0;
+        held_up_ = !held_up_ && count_ > 2 && wall > 2 * wall_ns_;
+        if (held_up_) return;
+        const double kept = count_ > 2 ? 0.75 : 0;
+        cpu_ns_ = kept * cpu_ns_ + (1 - kept) * cpu;
+        wall_ns_ = kept * wall_ns_ + (1 - kept) * wall;
+    }
+    uint64_t charge(uint64_t wall_ns) {
+        const double wall = static_cast<double>(wall_ns);
+        unmeasured_ns_ += wall_ns;
+        return static_cast<uint64_t>(wall > 2 * wall_ns_ ? cpu_ns_ : wall * (cpu_ns_ / wall_ns_));
+    }
+
+private:
+    static constexpr uint64_t kUnmeasuredNs = 10000000;
+    double cpu_ns_ = 0, wall_ns_ = 1;
+    uint64_t unmeasured_ns_ = kUnmeasuredNs, count_ = 0;
+    bool held_up_ = false;  // the one measured last
+};
+
 // A public call, from its first line to its last: wall time, CPU time of the calling thread, and the difference, in which it waited.
 class Call {
 public:
     // typical: for calls of microseconds that resemble each other. One in sixteen is measured; another that takes no more than twice that
     // long is charged what it took, and one that was held up what the measured one used.
-    Call(Account& account, Used phase, Event event, Typical* typical = nullptr)
-        : account_(account), phase_(phase), event_(event), typical_(typical), begin_(monotonic_ns()), thread_(this_thread()) {
-        exact_ = !typical || typical->calls++ % 16 == 0;
+    Call(Account& account, Used phase, Event event, Typical* typical = nullptr, Steady* steady = nullptr)
+        : account_(account), phase_(phase), event_(event), typical_(typical), steady_(steady), begin_(monotonic_ns()), thread_(this_thread()) {
+        exact_ = typical ? typical->calls++ % 16 == 0 : !steady || steady->due();
         if (typical && exact_)
             clock_.start();
         else if (exact_)
@@ -113,9 +143,11 @@ public:
 private:
     uint64_t used(uint64_t wall) {
         uint64_t cpu = wall;
+        if (!exact_ && steady_) return steady_->charge(wall);
         if (exact_ && thread_ == this_thread()) {  // a job system may have brought the call to another thread: its clock is not ours
             cpu = typical_ ? clock_.ns() : thread_cpu_ns() - cpu_;
             if (typical_) typical_->cpu_ns = cpu;
+            if (steady_) steady_->measured(cpu < wall ? cpu : wall, wall);
         } else if (typical_ && wall / 2 > typical_->cpu_ns) {
             cpu = typical_->cpu_ns;
         }
@@ -126,6 +158,7 @@ private:
     const Used phase_;
     const Event event_;
     Typical* const typical_;
+    Steady* const steady_;
     const uint64_t begin_;
     const void* const thread_;
     CpuClock clock_;

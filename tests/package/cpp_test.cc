@@ -175,6 +175,12 @@ TEST_CASE("session and sampler, call by call") {
     pith::Sampler preset(env, &with);
     const pith_token drawn = session.sample(preset, 2);
     CHECK(preset.logprobs().size() == 5);
+    pith::Sampler first(env), second(env);
+    const float rows[2][3] = {{1, 3, 2}, {5, 4, 0}};
+    CHECK(pith::Sampler::sample_batch({&first, &second}, {rows[0], rows[1]}, 3) == std::vector<pith_token>{1, 0});
+    CHECK(pith::Sampler::sample_batch({}, {}, 3).empty());
+    CHECK(status_of([&] { pith::Sampler::sample_batch({&first, &second}, {rows[0]}, 3); }) == PITH_E_ARGUMENT);
+    CHECK(status_of([&] { pith::Sampler::sample_batch({&first, &first}, {rows[0], rows[1]}, 3); }) == PITH_E_ARGUMENT);
     CHECK(preset.logprobs()[0].token == drawn);
     CHECK(preset.logprobs()[1].token == best);
 
