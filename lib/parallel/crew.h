@@ -85,7 +85,7 @@ public:
 
 private:
     static constexpr uint32_t kTickets = 64;
-    static constexpr double kClockedNs = 600e3;  // of work, for which one share is measured: that takes 2 us
+    static constexpr double kClockedNs = 3e6;  // of work, for which one share is measured: that takes 2 us, and as long again afterwards
 
     void run_inline(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context);
     void open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count);

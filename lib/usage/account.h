@@ -83,34 +83,28 @@ struct Typical {
     uint64_t cpu_ns = 0;
 };
 
-// The same for calls of about a millisecond, which wait for helpers or don't: a token. Reading the CPU clock costs a percent of one, most of it
-// afterwards, when caches and predictions are the kernel's. So one is measured for each kUnmeasuredNs, long ones hence always, and the others
-// are charged the share of their time that the measured ones used of late; one that took more than twice as long was held up, and is charged
-// what those used.
+// The same for calls of about a millisecond, which wait for helpers or don't: a token. Reading the CPU clock costs half a percent of one, most of
+// it afterwards, when caches and predictions are the kernel's. So one is measured for each kUnmeasuredNs, long ones hence always, and the
+// others are charged what the measured ones used of late: whether a helper came or not, the mean is right. What is more than a call took is
+// charged to the next ones.
 class Steady {
 public:
     bool due() const { return unmeasured_ns_ >= kUnmeasuredNs; }
-    void measured(uint64_t cpu_ns, uint64_t wall_ns) {
-        const double cpu = static_cast<double>(cpu_ns), wall = static_cast<double>(wall_ns);
+    void measured(uint64_t cpu_ns) {
         if (count_++ == 0) return;  // the first of all has cold caches: it says nothing about others
+        cpu_ns_ = count_ > 2 ? (cpu_ns_ * 3 + cpu_ns) / 4 : cpu_ns;
         unmeasured_ns_ = 0;
-        held_up_ = !held_up_ && count_ > 2 && wall > 2 * wall_ns_;
-        if (held_up_) return;
-        const double kept = count_ > 2 ? 0.75 : 0;
-        cpu_ns_ = kept * cpu_ns_ + (1 - kept) * cpu;
-        wall_ns_ = kept * wall_ns_ + (1 - kept) * wall;
     }
     uint64_t charge(uint64_t wall_ns) {
-        const double wall = static_cast<double>(wall_ns);
+        const uint64_t owed = cpu_ns_ + carried_ns_, now = owed < wall_ns ? owed : wall_ns, most = 4 * cpu_ns_;
+        carried_ns_ = owed - now < most ? owed - now : most;
         unmeasured_ns_ += wall_ns;
-        return static_cast<uint64_t>(wall > 2 * wall_ns_ ? cpu_ns_ : wall * (cpu_ns_ / wall_ns_));
+        return now;
     }
 
 private:
-    static constexpr uint64_t kUnmeasuredNs = 10000000;
-    double cpu_ns_ = 0, wall_ns_ = 1;
-    uint64_t unmeasured_ns_ = kUnmeasuredNs, count_ = 0;
-    bool held_up_ = false;  // the one measured last
+    static constexpr uint64_t kUnmeasuredNs = 3000000;
+    uint64_t cpu_ns_ = 0, carried_ns_ = 0, unmeasured_ns_ = kUnmeasuredNs, count_ = 0;
 };
 
 // A public call, from its first line to its last: wall time, CPU time of the calling thread, and the difference, in which it waited.
@@ -147,7 +141,7 @@ private:
         if (exact_ && thread_ == this_thread()) {  // a job system may have brought the call to another thread: its clock is not ours
             cpu = typical_ ? clock_.ns() : thread_cpu_ns() - cpu_;
             if (typical_) typical_->cpu_ns = cpu;
-            if (steady_) steady_->measured(cpu < wall ? cpu : wall, wall);
+            if (steady_) steady_->measured(cpu);
         } else if (typical_ && wall / 2 > typical_->cpu_ns) {
             cpu = typical_->cpu_ns;
         }

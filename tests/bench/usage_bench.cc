@@ -18,7 +18,7 @@
 
 namespace {
 
-constexpr uint32_t kTokens = 48, kRounds = 6;
+constexpr uint32_t kTokens = 48, kRounds = 3;
 
 // The functions of one build; two of them are here at once, so nothing is linked.
 struct Library {
