@@ -35,6 +35,7 @@ pith_status check(const Batch& batch, const pith_token* tokens, pith_error* erro
 pith_status draw(const Batch& batch, const pith_runner& runner, pith_error* error) {
     Crew& crew = batch.samplers[0]->crew;
     crew.set_runner(runner);
+    crew.begin();
     auto body = [&](uint32_t row, uint32_t) {
         pith_sampler& sampler = *batch.samplers[row];
         sampler.drawn = sampler.sampler.draw(batch.logits[row], batch.count, nullptr);

@@ -67,14 +67,13 @@ void enter(void* task, uint32_t index) {
 }  // namespace
 
 void Crew::run_inline(uint32_t chunks, uint64_t bytes, Ticket::Body body, void* context) {
-    Trace* trace = account_ ? account_->trace() : nullptr;
-    const uint64_t begin = trace ? monotonic_ns() : 0;
+    const uint64_t begin = trace_ ? monotonic_ns() : 0;
     used_.in_line++;
     for (uint32_t chunk = 0; chunk < chunks; chunk++) {
         if (stop_ && stop_->load(std::memory_order_relaxed)) return;
         body(context, chunk, 0);
     }
-    if (trace) trace->add({begin, monotonic_ns(), bytes, Event::Inline, 0, account_->number});
+    if (trace_) trace_->add({begin, monotonic_ns(), bytes, Event::Inline, 0, account_->number});
 }
 
 void Crew::open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count) {
@@ -87,8 +86,8 @@ void Crew::open(Ticket& ticket, uint32_t chunks, uint64_t bytes, uint32_t count)
     ticket.clocked_ns.store(0, std::memory_order_relaxed);
     ticket.clocked_chunks.store(0, std::memory_order_relaxed);
     ticket.caller = this_thread();
-    ticket.trace = account_ ? account_->trace() : nullptr;
-    ticket.session = account_ ? account_->number : 0;
+    ticket.trace = trace_;
+    ticket.session = trace_ ? account_->number : 0;
     if (!kCounted || !account_) return;
     unclocked_ns_ += used_.expected(static_cast<double>(bytes));
     if (unclocked_ns_ > kClockedNs * count) unclocked_ns_ = kClockedNs * count;

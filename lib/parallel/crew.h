@@ -80,7 +80,10 @@ public:
 
     // Breaches of the contract seen since the last call: an index called twice, out of range, too late, or run() returning too early.
     uint32_t take_breaches();
-    // Adds what was used since the last time to the account. Not while a region runs.
+    // Before the regions of a call: whether they are traced. Asked once, since the account is in no cache any more when weights have passed
+    // through it.
+    void begin() { trace_ = account_ ? account_->trace() : nullptr; }
+    // After them: adds what was used since the last time to the account. Not while a region runs.
     void settle();
 
 private:
@@ -93,6 +96,7 @@ private:
 
     pith_runner runner_;
     Account* account_;
+    Trace* trace_ = nullptr;
     CrewUsage used_;
     UsefulSlots useful_;
     double unclocked_ns_ = kClockedNs;  // of work since a share was last measured: the first is

@@ -103,7 +103,7 @@ public:
     }
 
 private:
-    static constexpr uint64_t kUnmeasuredNs = 3000000;
+    static constexpr uint64_t kUnmeasuredNs = 5000000;
     uint64_t cpu_ns_ = 0, carried_ns_ = 0, unmeasured_ns_ = kUnmeasuredNs, count_ = 0;
 };
 

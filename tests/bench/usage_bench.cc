@@ -3,7 +3,7 @@
 // of some hundreds of pairs is one reading, since other programs disturb single tokens and not their order. For each reading the models are
 // loaded anew, in turn first and second, and all read the same copy of the weights, since where memory lies makes more of a difference than
 // the account. The median of the readings is the cost. The second build loaded twice shows what the method can tell apart.
-// usage_bench LIBPITH LIBPITH_UNCOUNTED MODEL [READINGS] [THREADS]
+// usage_bench LIBPITH LIBPITH_UNCOUNTED MODEL|SHAPE [READINGS] [THREADS]; a shape as pith_bench has them, such as 1b, of random weights
 #include <dlfcn.h>
 #include <pith/pith.h>
 
@@ -12,8 +12,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <vector>
 
+#include "random_model.h"
 #include "runners/pthread.h"
 
 namespace {
@@ -104,12 +106,13 @@ struct Weights {
 // One build with the model loaded.
 class Side {
 public:
-    Side(const Library& library, const char* folder, const pith_runner* runner, Weights* weights) : l_(library) {
+    Side(const Library& library, const char* folder, const pith_files* files, const pith_runner* runner, Weights* weights) : l_(library) {
         const pith_allocator allocator{sizeof allocator, weights, Weights::alloc, Weights::release};
         pith_env_options options{};
         options.struct_size = sizeof options;
         options.runner = runner;
         options.allocator = &allocator;
+        options.files = files;
         need(l_.env_create(&options, &env_, &error_), error_);
         need(l_.model_open(env_, folder, nullptr, &model_, &error_), error_);
         need(l_.model_load(model_, 0, nullptr, &error_), error_);
@@ -184,13 +187,18 @@ int main(int argc, char** argv) {
     thread_pool* pool = thread_pool_create(threads);
     const pith_runner runner = thread_pool_runner(pool);
     const pith_runner* lent = threads > 1 ? &runner : nullptr;
+    const bench::Shape* shape = bench::find_shape(argv[3]);
+    std::unique_ptr<bench::RandomModel> made_up;
+    if (shape) made_up = std::make_unique<bench::RandomModel>(*shape, kTokens, bench::Recipe{});
+    const pith_files made_up_files = shape ? made_up->files() : pith_files{};
+    const pith_files* files = shape ? &made_up_files : nullptr;
     std::vector<char> memory(512 << 10);
     Ratios account, trace, nothing;
     std::vector<double> times;
     for (int made = 0; made < readings; made++) {
         Weights weights;
-        Side first(made % 2 ? without : with, argv[3], lent, &weights), second(made % 2 ? with : without, argv[3], lent, &weights),
-            again(without, argv[3], lent, &weights);
+        Side first(made % 2 ? without : with, argv[3], files, lent, &weights), second(made % 2 ? with : without, argv[3], files, lent, &weights),
+            again(without, argv[3], files, lent, &weights);
         Side &counted = made % 2 ? second : first, &plain = made % 2 ? first : second;
         std::vector<double> account_of, trace_of, nothing_of;
         const auto round = [&](std::vector<double>* ratios, std::vector<double>* none) {

@@ -4,7 +4,7 @@
 
 using pith::Steady;
 
-TEST_CASE("a token in three milliseconds is measured, the others are charged what it used") {
+TEST_CASE("a token in five milliseconds is measured, the others are charged what it used") {
     Steady steady;
     REQUIRE(steady.due());
     steady.measured(7000000);  // the first is cold
@@ -13,11 +13,11 @@ TEST_CASE("a token in three milliseconds is measured, the others are charged wha
     uint64_t charged = 0;
     int calls = 0;
     for (; !steady.due(); calls++) charged += steady.charge(1000000);  // waits a fifth of its time
-    CHECK(calls == 3);
-    CHECK(charged == 3 * uint64_t{800000});
+    CHECK(calls == 5);
+    CHECK(charged == 5 * uint64_t{800000});
     steady.measured(1200000);
     CHECK(!steady.due());
-    CHECK(steady.charge(2000000) == 900000);  // held up: three parts before, one part now
+    CHECK(steady.charge(3000000) == 900000);  // held up: three parts before, one part now
     CHECK(steady.charge(2000000) == 900000);
     CHECK(steady.due());
 }

@@ -270,6 +270,7 @@ pith_status model_create(const BackendHost* host, const ModelFile* file, void** 
 pith_status model_load(void* model, uint64_t budget, uint64_t* left, pith_error* error) {
     Model& m = *static_cast<Model*>(model);
     const FpScope fp;
+    m.crew.begin();
     if (m.item < m.item_count) PITH_TRY(allocate(m, error));
     uint64_t spent = 0;
     while (m.item < m.item_count && (budget == 0 || spent < budget)) {

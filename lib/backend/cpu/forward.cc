@@ -361,6 +361,7 @@ void run_head(Session& s, uint32_t rows) {
 pith_status session_forward(void* session, uint32_t length, const pith_token* tokens, uint32_t count, uint32_t rows, pith_error* error) {
     Session& s = *static_cast<Session*>(session);
     const FpScope fp;
+    s.crew.begin();
     const uint32_t batch = s.shape.batch_length;
     for (uint32_t at = 0; at < count && !stopped(s); at += batch) {
         const uint32_t n = count - at < batch ? count - at : batch;
