@@ -315,7 +315,7 @@ pith_status enqueue_step(Session& s, pith_token token, uint32_t position, uint32
     p.position = nullptr;
     p.position_value = position;
     Launch how{};
-    constexpr const char* name = "pith_decode";
+    const char* const name = decode_kernel(s.decode);
     PITH_TRY(session_kernel(s, name, &how.kernel, error));
     how.grid[0] = p.grid;
     how.block[0] = p.threads;

@@ -110,6 +110,7 @@ __device__ __forceinline__ void finish_logits() {
 // up), attention in the first half, a product (o; down). The head is the norm
 // and product of one more half. Written as one loop so that each part's code is
 // there once.
+template <bool grouped>
 __device__ __forceinline__ void compute() {
     constexpr uint32_t kNone = 1;
     begin_token();
@@ -147,7 +148,7 @@ __device__ __forceinline__ void compute() {
         if (threadIdx.x == 0) *static_cast<volatile uint32_t*>(&shared().at_layer) = l;
         forward_residual(mlp);
         if (!mlp) {
-            place = attend(l, place);
+            place = attend<grouped>(l, place);
         } else if (layer.gate_apart) {
             activate_apart(l);
         }
@@ -159,15 +160,24 @@ __device__ __forceinline__ void compute() {
     finish_logits();
 }
 
-}  // namespace
-
-extern "C" __global__ void __launch_bounds__((kDecodeMaxWarps + 1) * 32, 1) pith_decode(const __grid_constant__ DecodeParams p) {
+template <bool grouped>
+__device__ __forceinline__ void decode(const DecodeParams& p) {
     begin(p);
     if (threadIdx.x / 32 == shared().params.warps) {
         Filler().run();
     } else {
-        compute();
+        compute<grouped>();
     }
+}
+
+}  // namespace
+
+// Two kernels: what one of them never calls takes registers from what it does.
+extern "C" __global__ void __launch_bounds__((kDecodeMaxWarps + 1) * 32, 1) pith_decode(const __grid_constant__ DecodeParams p) {
+    decode<false>(p);
+}
+extern "C" __global__ void __launch_bounds__((kDecodeMaxWarps + 1) * 32, 1) pith_decode_grouped(const __grid_constant__ DecodeParams p) {
+    decode<true>(p);
 }
 
 }  // namespace pith::cuda

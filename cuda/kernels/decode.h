@@ -15,7 +15,7 @@
 //
 // Use: fill DecodeParams up to `workspace` and the layers (host copy), call
 // decode_plan(); allocate workspace_bytes, zero them once; copy the layers to
-// the device; launch kernel `pith_decode` with grid, block and shared bytes of
+// the device; launch kernel decode_kernel() with grid, block and shared bytes of
 // the plan, cooperatively, nothing else running on the device's SMs that never
 // ends. The workspace serves one launch at a time.
 #pragma once
@@ -111,9 +111,9 @@ struct alignas(16) DecodeParams {
     uint32_t slice_o, slice_down;  // units of the slices of columns that o and down are cut
                                    // into (the last is larger); an SM works on one of them
     uint32_t ratio;                // query heads of a kv head
-    uint32_t head_rows;            // of them are computed together: 1 or 4
+    uint32_t head_rows;            // of them are computed together: 1, 4, or 8 on tensor cores
     uint32_t head_blocks;          // how many times, for all query heads of a kv head
-    uint32_t combined;             // heads of a block whose warps' results there is room for at once
+    uint32_t combined;             // results (of a head by a warp) that there is room for at once
     uint32_t kv_unit;              // positions of a unit of the cache
     uint32_t alike;                // all layers' matrices have the same shapes
     uint64_t workspace_bytes;
@@ -166,6 +166,8 @@ struct alignas(128) DecodeShared {
     uint8_t zeros[1024];
 };
 
+inline const char* decode_kernel(const DecodeParams& p) { return p.head_rows == 8 ? "pith_decode_grouped" : "pith_decode"; }
+
 inline uint32_t decode_up(uint32_t v, uint32_t to) { return (v + to - 1) / to * to; }
 
 inline DecodeJob make_decode_job(const Matrix& m, const uint32_t* inverse) {
@@ -206,7 +208,7 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
     if (sms > p->hidden) sms = p->hidden;  // each block has a row of the residual stream
     p->grid = sms;
     p->ratio = ratio;
-    p->head_rows = ratio == 1 ? 1 : 4;
+    p->head_rows = ratio == 1 ? 1 : d == 128 || d == 64 ? 8 : 4;
     p->head_blocks = (ratio + p->head_rows - 1) / p->head_rows;
     uint32_t lanes = 1;
     while (lanes * 8 < d) lanes *= 2;
@@ -266,14 +268,15 @@ inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms
             }
         }
         cols = decode_up(cols, 512);
-        uint32_t attention = ((p->head_rows + 2) * d + c * (d + 2)) * 4;
+        // What it stages, and at least one head's results of all warps.
+        const uint32_t results = p->head_rows == 8 && shared_limit >= 96 * 1024 ? 2 : 1;
+        uint32_t attention = ((p->head_rows + 2) * d + c * results * (d + 2)) * 4;
         if (attention < sms * p->head_rows * 8) attention = sms * p->head_rows * 8;  // ends of all blocks' softmax
         p->at_blocks = cols * 2;
         p->input_bytes = p->at_blocks + cols / block * 8;
         if (p->input_bytes < attention) p->input_bytes = attention;
         p->input_bytes = decode_up(p->input_bytes, 128);
-        const uint32_t room = (p->input_bytes / 4 - (p->head_rows + 2) * d) / (c * (d + 2));
-        p->combined = room < p->head_rows ? room : p->head_rows;
+        p->combined = (p->input_bytes / 4 - (p->head_rows + 2) * d) / (d + 2);
         p->stage_units = form.stage_units;
         p->groups = c / p->stage_units;
         p->turn_magic = 65536 / p->stage_units + 1;

@@ -3,6 +3,8 @@
 // softmax; warps are combined in shared memory, blocks by the last of them to
 // finish, always in the order of positions.
 #pragma once
+#include <type_traits>
+
 #include "decode_input.cuh"
 
 namespace pith::cuda {
@@ -41,7 +43,24 @@ __device__ __forceinline__ float dot8(const float* q, const float (&k)[8]) {
     return a.x * k[0] + a.y * k[1] + a.z * k[2] + a.w * k[3] + b.x * k[4] + b.y * k[5] + b.z * k[6] + b.w * k[7];
 }
 
+// The same for eight query heads on tensor cores: lane (g, t) has heads 2 t and 2 t + 1; of outputs those of tile e are of dimensions
+// first(e, g) and second(e, g). Sums are the lane's own until merged.
+template <uint32_t dim>
+struct GroupState {
+    static constexpr uint32_t kTiles = dim / 16;
+    float largest[2], sum[2], out[kTiles][4];
+
+    __device__ __forceinline__ void clear() {
+        largest[0] = largest[1] = kLowest;
+        sum[0] = sum[1] = 0;
+        unrolled<kTiles>([&](auto e) { out[e][0] = out[e][1] = out[e][2] = out[e][3] = 0; });
+    }
+    static __device__ __forceinline__ uint32_t first(uint32_t e, uint32_t g) { return 8 * g + e; }
+    static __device__ __forceinline__ uint32_t second(uint32_t e, uint32_t g) { return dim == 128 ? 64 + 8 * g + e : 8 * g + e + 4; }
+};
+
 // fixed_lanes: of a warp, that share a position; 0: known only at run time.
+// Eight rows: fixed_lanes is an eighth of head_dim (64 or 128).
 template <uint32_t rows, uint32_t fixed_lanes>
 class Attention {
 public:
@@ -66,8 +85,9 @@ public:
             stage(layer, head, unit == head_unit);
             const uint32_t last = min(position,
                                       cut.first + (stop - head_unit - 1) * p.kv_unit);  // cached positions end before it
-            SoftmaxState<rows> state;
+            State state;
             state.clear();
+            load_queries();
             if (unit == head_unit && warp == 0) see_new(state);
             uint32_t turn = 0;  // of the warps that use the next two stages
 #pragma unroll 1
@@ -96,6 +116,12 @@ public:
     }
 
 private:
+    static constexpr bool kGrouped = rows == 8;
+    static constexpr uint32_t kDim = fixed_lanes ? fixed_lanes * 8 : 64;
+    using Single = SoftmaxState<kGrouped ? 1 : rows>;
+    using Group = GroupState<kDim>;
+    using State = std::conditional_t<kGrouped, Group, Single>;
+
     const DecodeParams& p;
     const uint32_t lane, warp, threads, position, ratio;
     uint32_t any_lanes,
@@ -167,7 +193,7 @@ private:
     // Adds `many` positions with scores s and values v (of which those with a
     // score of kLowest count nothing).
     template <uint32_t many>
-    static __device__ __forceinline__ void see_scores(SoftmaxState<rows>& state, float (&s)[rows][many]) {
+    static __device__ __forceinline__ void see_scores(Single& state, float (&s)[rows][many]) {
 #pragma unroll
         for (uint32_t h = 0; h < rows; h++) {
             float largest = state.largest[h];
@@ -188,7 +214,7 @@ private:
     }
 
     // The new position, by the first group of lanes.
-    __device__ __forceinline__ void see_new(SoftmaxState<rows>& state) const {
+    __device__ __forceinline__ void see_new(Single& state) const {
         float k[8], v[8], s[rows][1];
         const bool active = element < d(), counts = lane < lanes();
 #pragma unroll
@@ -209,7 +235,7 @@ private:
     }
 
     // n positions: keys in this stage of the ring, values in the next.
-    __device__ __forceinline__ void see_cached(SoftmaxState<rows>& state, uint32_t n, const RingPlace& value_place) const {
+    __device__ __forceinline__ void see_cached(Single& state, uint32_t n, const RingPlace& value_place) const {
         constexpr uint32_t kMany = rows == 4 ? 2 : 4;  // positions a group of lanes takes at a time
         const uint32_t at = in_stage() * p.kv_unit * d() * 2, keys = ring.at(place.stage) + at, values = ring.at(value_place.stage) + at;
         const uint32_t group = lane / lanes(), at_once = 32 / lanes();
@@ -248,7 +274,7 @@ private:
     }
 
     // One state of the warp's groups of lanes; all groups end with the same.
-    __device__ __forceinline__ void merge_lanes(SoftmaxState<rows>& state) const {
+    __device__ __forceinline__ void merge_lanes(Single& state) const {
 #pragma unroll 1
         for (uint32_t m = lanes(); m < 32; m *= 2) {
 #pragma unroll
@@ -270,26 +296,137 @@ private:
         }
     }
 
+    // ---- eight heads on tensor cores
+
+    // Of head g: elements 8 (4 i + t) .. + 8. (Elements may be multiplied in any order: in this one a lane reads 16 bytes of a key.)
+    uint4 queries[kGrouped ? kDim / 32 : 1];
+    static __device__ __forceinline__ uint4 eight_halves(const float* v) {
+        const float4 a = *reinterpret_cast<const float4*>(v), b = *reinterpret_cast<const float4*>(v + 4);
+        return {to_half2_bits(a.x, a.y), to_half2_bits(a.z, a.w), to_half2_bits(b.x, b.y), to_half2_bits(b.z, b.w)};
+    }
+    __device__ __forceinline__ void load_queries() {
+        if constexpr (kGrouped)
+            unrolled<kDim / 32>([&](auto i) { queries[i] = eight_halves(query + lane / 4 * kDim + 8 * (4 * i + lane % 4)); });
+    }
+
+    // 16 positions, of which the first n count. key(i, r): 8 elements from 8 (4 i + t) on of position g + r; value(c, r): from
+    // 8 (g + 8 c) on of position 2 t + r, from byte `at` on (64 dimensions: only two).
+    template <typename Key, typename Value>
+    __device__ __forceinline__ void see_tile(Group& state, uint32_t n, Key&& key, Value&& value) const {
+        const uint32_t g = lane / 4;
+        float s[4] = {};
+        unrolled<kDim / 32>([&](auto i) {
+            const uint4 a = key(i, 0), b = key(i, 8), q = queries[i];
+            mma_m16n8k16(s, a.x, b.x, a.y, b.y, q.x, q.y);
+            mma_m16n8k16(s, a.z, b.z, a.w, b.w, q.z, q.w);
+        });
+        float shrink[2];
+        unrolled<2>([&](auto j) {
+            if (g >= n) s[j] = kLowest;
+            if (g + 8 >= n) s[2 + j] = kLowest;
+            float largest = fmaxf(s[j], s[2 + j]);
+            unrolled<3>([&](auto m) { largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 4 << m)); });
+            largest = fmaxf(largest, state.largest[j]);
+            shrink[j] = exp2f(state.largest[j] - largest);
+            state.largest[j] = largest;
+            s[j] = g < n ? exp2f(s[j] - largest) : 0.0f;
+            s[2 + j] = g + 8 < n ? exp2f(s[2 + j] - largest) : 0.0f;
+            state.sum[j] = state.sum[j] * shrink[j] + (s[j] + s[2 + j]);
+        });
+        const uint32_t low = transpose(to_half2_bits(s[0], s[1])), high = transpose(to_half2_bits(s[2], s[3]));
+        // A tile's rows: dimension 8 g + e, and of 128 also 64 + 8 g + e, of 64 also 8 g + e + 4.
+        unrolled<2>([&](auto part) {  // e from 4 * part on of 128 dimensions, 2 * part of 64: half of the registers at a time
+            constexpr bool wide = kDim == 128;
+            constexpr uint32_t at = decltype(part)::value;
+            uint2 a[4], b[4];  // of positions 2 t + {0, 1, 8, 9}
+            unrolled<4>([&](auto r) {
+                a[r] = value(0, r % 2 + r / 2 * 8, wide ? at * 8 : at * 4);
+                b[r] = value(wide ? 1 : 0, r % 2 + r / 2 * 8, wide ? at * 8 : 8 + at * 4);
+            });
+            unrolled<Group::kTiles / 2>([&](auto i) {
+                constexpr uint32_t e = decltype(i)::value;
+                const auto pair = [&](const uint2& x, const uint2& y) {
+                    return __byte_perm(e / 2 ? x.y : x.x, e / 2 ? y.y : y.x, e % 2 ? 0x7632 : 0x5410);
+                };
+                float(&out)[4] = state.out[at * (Group::kTiles / 2) + e];
+                out[0] *= shrink[0], out[2] *= shrink[0], out[1] *= shrink[1], out[3] *= shrink[1];
+                mma_m16n8k16(out, pair(a[0], a[1]), pair(b[0], b[1]), pair(a[2], a[3]), pair(b[2], b[3]), low, high);
+            });
+        });
+    }
+    __device__ __forceinline__ void see_new(Group& state) const {
+        const uint4 none = {0, 0, 0, 0};
+        see_tile(
+            state, 1, [&](uint32_t i, uint32_t r) { return lane / 4 + r == 0 ? eight_halves(new_key + 8 * (4 * i + lane % 4)) : none; },
+            [&](uint32_t c, uint32_t r, uint32_t at) {
+                const float4 v = *reinterpret_cast<const float4*>(new_value + 8 * (lane / 4 + 8 * c) + at / 8 * 4);
+                const uint2 first = {to_half2_bits(v.x, v.y), to_half2_bits(v.z, v.w)};
+                const bool counts = lane % 4 + r == 0;
+                return uint2{counts ? at % 8 ? first.y : first.x : 0, counts ? first.y : 0};
+            });
+    }
+    __device__ __forceinline__ void see_cached(Group& state, uint32_t n, const RingPlace& value_place) const {
+        const uint32_t at = in_stage() * p.kv_unit * kDim * 2, keys = ring.at(place.stage) + at + lane % 4 * 16,
+                       values = ring.at(value_place.stage) + at + lane / 4 * 16;
+#pragma unroll 1
+        for (uint32_t first = 0; first < n; first += 16) {
+            see_tile(
+                state, n - first, [&](uint32_t i, uint32_t r) { return load_shared_16(keys + (first + lane / 4 + r) * kDim * 2 + i * 64); },
+                [&](uint32_t c, uint32_t r, uint32_t at) {  // what no position has may be no number
+                    const uint32_t position = first + lane % 4 * 2 + r, from = values + position * kDim * 2 + c * 128 + at;
+                    uint2 v = {0, 0};
+                    if (position >= n) return v;
+                    if constexpr (kDim == 128) {
+                        v = load_shared_8(from);
+                    } else {
+                        v.x = load_shared_4(from);
+                    }
+                    return v;
+                });
+        }
+    }
+    __device__ __forceinline__ void merge_lanes(Group& state) const {
+        unrolled<2>([&](auto j) { unrolled<3>([&](auto m) { state.sum[j] += __shfl_xor_sync(0xffffffffu, state.sum[j], 4 << m); }); });
+    }
+
+    // This warp's results of heads [begin, end), `line` numbers each.
+    __device__ __forceinline__ void put_state(float* to, uint32_t line, uint32_t begin, uint32_t end, const Group& state) const {
+        const uint32_t g = lane / 4;
+        unrolled<2>([&](auto j) {
+            const uint32_t h = lane % 4 * 2 + j;
+            if (h < begin || h >= end) return;
+            float* at = to + (h - begin) * line;
+            if (g == 0) at[0] = state.largest[j], at[1] = state.sum[j];
+            unrolled<Group::kTiles>([&](auto e) {
+                at[2 + Group::first(e, g)] = state.out[e][j];
+                at[2 + Group::second(e, g)] = state.out[e][2 + j];
+            });
+        });
+    }
+    __device__ __forceinline__ void put_state(float* to, uint32_t line, uint32_t begin, uint32_t end, const Single& state) const {
+#pragma unroll
+        for (uint32_t h = 0; h < (kGrouped ? 1 : rows); h++) {
+            if (h < begin || h >= end) continue;
+            float* at = to + (h - begin) * line;
+            if (lane == 0) at[0] = state.largest[h], at[1] = state.sum[h];
+            if (lane < lanes() && element < d())
+#pragma unroll
+                for (uint32_t e = 0; e < 8; e++) at[2 + element + e] = state.out[h][e];
+        }
+    }
+
     // All warps' states of units [unit, stop) of `head`: to the output if that is
     // the whole head, else to be combined with other blocks'.
     __device__ __forceinline__ void combine(const DecodeLayer& layer, const KvCut& cut, uint32_t head, uint32_t unit, uint32_t stop,
-                                            uint32_t active, const SoftmaxState<rows>& state) const {
+                                            uint32_t active, const State& state) const {
         const uint32_t count = head_count(head), line = d() + 2;
-        const uint32_t at_a_time = p.combined;
+        const uint32_t at_a_time = rows == 1 ? 1 : min(count, p.combined / active);
         const bool begins = unit == head * cut.per_head, whole = begins && stop == (head + 1) * cut.per_head;
         float* partial = reinterpret_cast<float*>(workspace(p.at_partials)) + (blockIdx.x * 2 + (begins ? 1 : 0)) * rows * line;
 #pragma unroll 1
         for (uint32_t h0 = 0; h0 < count; h0 += at_a_time) {
             meet_warps();
-#pragma unroll
-            for (uint32_t h = 0; h < rows; h++) {
-                if (warp >= active || h < h0 || h >= h0 + at_a_time) continue;
-                float* to = scratch + (warp * at_a_time + h - h0) * line;
-                if (lane == 0) to[0] = state.largest[h], to[1] = state.sum[h];
-                if (lane < lanes() && element < d())
-#pragma unroll
-                    for (uint32_t e = 0; e < 8; e++) to[2 + element + e] = state.out[h][e];
-            }
+            if (warp < active) put_state(scratch + warp * at_a_time * line, line, h0, min(h0 + at_a_time, count), state);
             meet_warps();
             const uint32_t now = min(at_a_time, count - h0);
 #pragma unroll 1
@@ -379,6 +516,7 @@ __device__ __noinline__ RingPlace attend_with(uint32_t l, RingPlace place) {
     return Attention<rows, fixed_lanes>().run(l, place);
 }
 
+template <bool grouped>
 __device__ __forceinline__ RingPlace attend(uint32_t l, RingPlace place) {
     const DecodeParams& p = shared().params;
     if (threadIdx.x == 0) *static_cast<volatile uint32_t*>(&shared().at_work) = l * 8 + kJobO - 1;
@@ -390,18 +528,12 @@ __device__ __forceinline__ RingPlace attend(uint32_t l, RingPlace place) {
         }
         meet_warps();
     }
-    if (p.head_rows == 1) {
-        if (p.head_dim == 128) {
-            place = attend_with<1, 16>(l, place);
-        } else {
-            place = attend_with<1, 0>(l, place);
-        }
-    } else if (p.head_dim == 128) {
-        place = attend_with<4, 16>(l, place);
-    } else if (p.head_dim == 64) {
-        place = attend_with<4, 8>(l, place);
-    } else {
+    if constexpr (grouped) {
+        place = p.head_dim == 128 ? attend_with<8, 16>(l, place) : attend_with<8, 8>(l, place);
+    } else if (p.head_rows == 4) {
         place = attend_with<4, 0>(l, place);
+    } else {
+        place = p.head_dim == 128 ? attend_with<1, 16>(l, place) : attend_with<1, 0>(l, place);
     }
     trace();
     return place;

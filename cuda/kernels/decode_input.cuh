@@ -122,24 +122,30 @@ __device__ __forceinline__ Quad norm_quad(const float* norm, uint32_t piece, uin
 }
 
 // In act-order: halves go to their places first; where integers are wanted,
-// each warp then makes them of its pieces where they lie.
-__device__ __forceinline__ void scatter(const uint32_t* inverse, uint32_t block, uint32_t piece, uint32_t hidden, const Quad& q) {
+// each warp then makes them of its pieces where they lie. The places of a
+// lane's four elements, 16 bits each:
+__device__ __forceinline__ uint2 places_of(const uint32_t* inverse, uint32_t piece, uint32_t hidden) {
+    const uint32_t c = quad_column(piece);  // hidden is a multiple of 8
+    const uint2 *from = reinterpret_cast<const uint2*>(inverse + c), low = {c, c + 1}, high = {c + 8, c + 9};
+    const uint2 a = c < hidden ? __ldg(from) : low, b = c + 8 < hidden ? __ldg(from + 4) : high;
+    return {a.x | a.y << 16, b.x | b.y << 16};
+}
+__device__ __forceinline__ void scatter(uint2 places, uint32_t block, const Quad& q) {
     half* input = reinterpret_cast<half*>(staged_input());
-    const uint32_t c = quad_column(piece);
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t at = c + i / 2 * 8 + i % 2;
-        const uint32_t to = at < hidden ? __ldg(inverse + at) : at;
+        const uint32_t to = (i < 2 ? places.x : places.y) >> i % 2 * 16 & 0xffff;
         input[block ? to : input_slot(to)] = to_half(q.v[i]);
     }
 }
-// A piece times factor and weight to its place in the staged input, in the order `inverse` (NULL: as it is).
-template <uint32_t block>
-__device__ __noinline__ void put_piece(uint32_t piece, Quad q, Quad weight, float factor, const uint32_t* inverse) {
+
+// A piece times factor and weight to the staged input, where it is or, in order, to its places.
+template <uint32_t block, bool ordered = false>
+__device__ __noinline__ void put_piece(uint32_t piece, Quad q, Quad weight, float factor, uint2 places = {0, 0}) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) q.v[i] *= factor * weight.v[i];
-    if (inverse) {
-        scatter(inverse, block, piece, shared().params.hidden, q);
+    if constexpr (ordered) {
+        scatter(places, block, q);
     } else {
         stage_piece<block>(piece, q);
     }
@@ -158,20 +164,22 @@ __device__ __noinline__ void settle(uint32_t pieces) {
             q.v[i] = __half2float(input[c + i / 2 * 8 + i % 2]);
         }
         __syncwarp();
-        put_piece<block>(piece, q, {1, 1, 1, 1}, 1, nullptr);
+        put_piece<block>(piece, q, {1, 1, 1, 1}, 1);
     }
 }
 
 // The staged input becomes rmsnorm(x) * norm in the order `inverse`, x being
 // a buffer of the residual stream once it is complete.
-template <uint32_t block>
+template <uint32_t block, bool ordered>
 __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* inverse, uint32_t buffer) {
     const DecodeParams& p = shared().params;
     const uint32_t warp = threadIdx.x / 32, warps = p.warps, hidden = p.hidden, pieces = (hidden + 511) / 512 * 4;
     const unsigned long long count = shared().counts[buffer];
     const unsigned long long* const x = residual(buffer);
     Quad weight[kHeld], held[kHeld];
+    uint2 places[kHeld] = {};
     unrolled<kHeld>([&](auto h) { weight[h] = norm_quad(norm, warp + h * warps, hidden); });
+    if constexpr (ordered) unrolled<kHeld>([&](auto h) { places[h] = places_of(inverse, warp + h * warps, hidden); });
     // A word of each piece first: to look for all of them all the time would take bandwidth from the weights. (All blocks look for the
     // same words at the same time, which costs less than if each had its own.)
     [[maybe_unused]] uint64_t spins = 0;
@@ -211,13 +219,14 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
     const float mean = warp_sum(lane_id() < warps ? shared().sums[lane_id()] : 0.0f) * kUnit * kUnit / static_cast<float>(hidden);
     const float factor = rsqrtf(mean + p.rms_eps) * kUnit;
     unrolled<kHeld>([&](auto h) {
-        if (warp + h * warps < pieces) put_piece<block>(warp + h * warps, held[h], weight[h], factor, inverse);
+        if (warp + h * warps < pieces) put_piece<block, ordered>(warp + h * warps, held[h], weight[h], factor, places[h]);
     });
 #pragma unroll 1
     for (uint32_t piece = warp + kHeld * warps; piece < pieces; piece += warps)
-        put_piece<block>(piece, whole_quad(load_residual(x, piece, true), piece, count).x, norm_quad(norm, piece, hidden), factor, inverse);
+        put_piece<block, ordered>(piece, whole_quad(load_residual(x, piece, true), piece, count).x, norm_quad(norm, piece, hidden), factor,
+                                  ordered ? places_of(inverse, piece, hidden) : uint2{0, 0});
     meet_warps();
-    if (inverse && block) {
+    if (ordered && block) {
         settle<block>(pieces);
         meet_warps();
     }
@@ -227,13 +236,13 @@ __device__ __noinline__ void stage_norm_as(const float* norm, const uint32_t* in
 __device__ __forceinline__ void stage_norm(const float* norm, const uint32_t* inverse, uint32_t block, uint32_t buffer) {
     switch (block) {
         case 128:
-            return stage_norm_as<128>(norm, inverse, buffer);
+            return inverse ? stage_norm_as<128, true>(norm, inverse, buffer) : stage_norm_as<128, false>(norm, inverse, buffer);
         case 64:
-            return stage_norm_as<64>(norm, inverse, buffer);
+            return inverse ? stage_norm_as<64, true>(norm, inverse, buffer) : stage_norm_as<64, false>(norm, inverse, buffer);
         case 32:
-            return stage_norm_as<32>(norm, inverse, buffer);
+            return inverse ? stage_norm_as<32, true>(norm, inverse, buffer) : stage_norm_as<32, false>(norm, inverse, buffer);
         default:
-            return stage_norm_as<0>(norm, inverse, buffer);
+            return inverse ? stage_norm_as<0, true>(norm, inverse, buffer) : stage_norm_as<0, false>(norm, inverse, buffer);
     }
 }
 
@@ -279,8 +288,7 @@ __device__ __noinline__ void stage_copy_as(const uint32_t* from, uint32_t job, u
             const auto number = [](uint32_t v) { return __half2float(__ushort_as_half(static_cast<unsigned short>(v))); };
             if (first + h * warps < pieces)
                 put_piece<block>(first + h * warps,
-                                 {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)}, {1, 1, 1, 1}, 1,
-                                 nullptr);
+                                 {number(word[h][0].x), number(word[h][0].y), number(word[h][1].x), number(word[h][1].y)}, {1, 1, 1, 1}, 1);
         });
     }
     meet_warps();

@@ -278,42 +278,26 @@ private:
         place.next(ring);
     }
 
-    // Scales and zero points of a stage, 16 bytes a lane: a bulk copy costs as much for a few bytes as for many.
+    // Scales and zero points of a stage of groups of 128, 16 bytes a lane: a bulk copy costs as much for a few bytes as for many.
     __device__ __forceinline__ void copy_by_lanes(const DecodeJob& j, const DecodeShare& s, uint32_t tile, uint32_t k, uint32_t units,
-                                                  uint32_t per_unit, uint32_t stage) const {
+                                                  uint32_t stage) const {
         const DecodeParams& p = shared().params;
         const Matrix& m = j.matrix;
-        const uint32_t per_tile = j.per_tile, groups = m.groups,
-                       bits = per_unit == 4   ? 3
-                              : per_unit == 8 ? 4
-                                              : 5;  // two pieces of 16 bytes a group
-        const auto place_of = [&](uint32_t unit, uint32_t& t, uint32_t& from) {
-            t = tile, from = k + unit;
+        const uint32_t groups = m.groups, words = (groups + 3) / 4;
+        const bool endless = s.kn > j.per_tile;
+#pragma unroll 1
+        for (uint32_t i = lane; i < units * 8; i += 32) {  // eight pieces of a unit's scales, two of its zero points
+            uint32_t t = tile, from = k + i / 8;
             while (from >= s.kn) from -= s.kn, t++;
             from += s.k0;
-        };
-#pragma unroll 1
-        for (uint32_t i = lane; i < units << bits; i += 32) {
-            uint32_t t, from;
-            place_of(i >> bits, t, from);
-            const uint32_t in_unit = i & ((1u << bits) - 1);
-            if (s.kn > per_tile || from * per_unit + in_unit / 2 < groups)
-                cp_async_16(
-                    stage + p.scale_at + i * 16,
-                    reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(t) * groups + from * per_unit) * 32 + in_unit * 16,
-                    policy);
-        }
-        if (!m.zeros) return;
-#pragma unroll 1
-        for (uint32_t i = lane; i < units << (bits - 2); i += 32) {
-            uint32_t t, from;
-            place_of(i >> (bits - 2), t, from);
-            const uint32_t in_unit = i & ((1u << (bits - 2)) - 1), words = (groups + 3) / 4;
-            if (s.kn > per_tile || from * (per_unit / 4) + in_unit / 2 < words)
-                cp_async_16(stage + p.zero_at + i * 16,
-                            reinterpret_cast<const uint8_t*>(m.zeros) + (static_cast<uint64_t>(t) * words + from * (per_unit / 4)) * 32 +
-                                in_unit * 16,
+            const uint32_t n = i % 8;
+            if (endless || from * 4 + n / 2 < groups)
+                cp_async_16(stage + p.scale_at + i * 16,
+                            reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(t) * groups + from * 4) * 32 + n * 16,
                             policy);
+            if (m.zeros && n < 2)
+                cp_async_16(stage + p.zero_at + i / 8 * 32 + n * 16,
+                            reinterpret_cast<const uint8_t*>(m.zeros) + (static_cast<uint64_t>(t) * words + from) * 32 + n * 16, policy);
         }
     }
     // A stage has the next units; those of one tile lie in a row.
@@ -328,7 +312,7 @@ private:
         const uint32_t scale_at = p.scale_at, zero_at = p.zero_at, scale_room = p.unit_groups * 32, zero_room = p.unit_zeros * 32;
         // Where rows are whole units, so do tiles.
         const bool even = (dense || is_regular(j)) && m.chunks % unit_chunks == 0;
-        const bool lanes_copy = is_regular(j);
+        const bool lanes_copy = is_regular(j) && per_unit == 4;
         uint32_t tile = s.tile, k = s.k;
         if (even && s.kn == j.per_tile) s.kn = 0xffffffff;
 #pragma unroll 1
@@ -336,7 +320,7 @@ private:
             const uint32_t units = min(left, at_once);
             wait_free();
             const uint32_t stage = ring.at(place.stage), barrier = ring.filled(place.stage);
-            if (lanes_copy) copy_by_lanes(j, s, tile, k, units, per_unit, stage);
+            if (lanes_copy) copy_by_lanes(j, s, tile, k, units, stage);
             uint32_t bytes = 0;
 #pragma unroll 1
             for (uint32_t at = 0; at < units;) {
@@ -347,8 +331,8 @@ private:
                      code_bytes, barrier, true);
                 bytes += code_bytes;
                 if (!dense && !lanes_copy) {
-                    const uint32_t first = groups_before(from * per_unit, magic),
-                                   end = groups_before(min((from + n) * per_unit, blocks) - 1, magic) + 1;
+                    const uint32_t first = groups_before(from * per_unit, magic), to = (from + n) * per_unit;
+                    const uint32_t end = even ? to : groups_before(min(to, blocks) - 1, magic) + 1;
                     copy(stage + scale_at + at * scale_room,
                          reinterpret_cast<const uint8_t*>(m.scales) + (static_cast<uint64_t>(tile) * groups + first) * 32,
                          (end - first) * 32, barrier, true);

@@ -255,6 +255,12 @@ __device__ __forceinline__ void mma_m16n8k32(int (&c)[4], uint32_t a0, uint32_t 
 #endif
 }
 
+// The transpose of an 8x8 matrix of halves, of which lane (g, t) has row g, columns 2 t and 2 t + 1.
+__device__ __forceinline__ uint32_t transpose(uint32_t v) {
+    uint32_t r;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
+    return r;
+}
 // Four 8x8 matrices of halves; lane i gives the address of row i % 8 of matrix
 // i / 8.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t shared) {

@@ -59,7 +59,7 @@ static bool plan(DecodeParams& p, const std::vector<DecodeLayer>& layers, const 
 }
 
 static void launch(const DecodeParams& p, cudaStream_t stream = nullptr) {
-    const void* kernel = reinterpret_cast<const void*>(&pith_decode);
+    const void* kernel = reinterpret_cast<const void*>(p.head_rows == 8 ? &pith_decode_grouped : &pith_decode);
     CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, p.shared_bytes));
     void* args[] = {const_cast<DecodeParams*>(&p)};
     CHECK(cudaLaunchCooperativeKernel(kernel, dim3(p.grid), dim3(p.threads), args, p.shared_bytes, stream));

@@ -216,7 +216,7 @@ static int time_models(int argc, char** argv) {
         auto m = timed_model(s);
         CHECK(cudaDeviceSynchronize());
         const Variant variants[] = {
-            {"normal", 0, 0, 8}, {"normal", 0, 0, 12}, {"normal", 0, 0, 15}, {"99 KB", 0, 99 * 1024, 12}, {"small", 0, 48 * 1024, 12}};
+            {"normal", 0, 0, 8}, {"normal", 0, 0, 12}, {"normal", 0, 0, 15}, {"99 KB", 0, 99 * 1024, 15}, {"small", 0, 48 * 1024, 15}};
         for (const Variant& v : variants) {
             if (!decode_plan(&m->p, m->layers.data(), device_sms, v.shared ? v.shared : device_shared - kSpare, v.warps)) continue;
             if (std::getenv("ONLY") && std::strcmp(std::getenv("ONLY"), v.name)) continue;
