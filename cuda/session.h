@@ -110,7 +110,8 @@ struct Session {
     } ahead;                  // the step that was begun with the token drawn
 };
 
-// By name, once found without a look at the libraries.
+// By name, once found without a look at the libraries. Looked up at the first use, as the driver loads a kernel's code only then:
+// what a build lacks is told by the call that needs it (PITH_E_UNSUPPORTED).
 pith_status session_kernel(Session& s, const char* name, CUfunction* kernel, pith_error* error);
 // A kernel of one parameter struct. overlap: it may begin while the one before it ends.
 pith_status session_launch(Session& s, const char* name, const LaunchShape& shape, const void* params, pith_error* error, bool overlap = true);

@@ -168,15 +168,16 @@ __device__ __forceinline__ void wait_barrier(uint32_t shared, uint32_t parity) {
 #if __CUDA_ARCH__ >= 900
     wait_bulk(shared, parity);
 #elif __CUDA_ARCH__ >= 800
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "again:\n"
-        "mbarrier.test_wait.parity.shared.b64 done, [%0], %1;\n"
-        "@!done bra again;\n"
-        "}" ::"r"(shared),
-        "r"(parity)
-        : "memory");
+    // Looks cost the warps that work their turns, so there are naps between them.
+    for (;;) {
+        uint32_t done;
+        asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                     : "=r"(done)
+                     : "r"(shared), "r"(parity)
+                     : "memory");
+        if (done) break;
+        __nanosleep(200);
+    }
 #else
     uint32_t arrivals, count;
     do {
