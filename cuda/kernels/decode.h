@@ -3,8 +3,8 @@
 //
 // The grid is one block an SM: warps that compute, and one that fills a ring of
 // stages in shared memory with weights, keys and values in the order of their
-// use, across phases and layers: while the grid meets, the next phase's weights
-// are on their way.
+// use, across phases and layers: while blocks wait for each other, the next
+// phase's weights are on their way.
 //
 // Phases of a layer: norm + q/k/v, attention, o, norm + gate/up + activation,
 // down. 4-bit codes are multiplied as integers (decode_matvec.cuh). The grid
@@ -202,7 +202,8 @@ inline uint32_t decode_unit_groups(const DecodeJob& j) {
 // or 48 KiB); warps: that compute, at most.
 inline bool decode_plan(DecodeParams* p, const DecodeLayer* layers, uint32_t sms, uint32_t shared_limit, uint32_t warps) {
     const uint32_t d = p->head_dim;
-    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || !warps || warps > kDecodeMaxWarps || !sms || !p->hidden)
+    if (!d || d % 8 || d > 256 || !p->kv_heads || p->heads % p->kv_heads || !warps || warps > kDecodeMaxWarps || !sms || !p->hidden ||
+        p->hidden % 2 || p->intermediate % 2)  // elements are read in pairs
         return false;
     const uint32_t ratio = p->heads / p->kv_heads;
     if (sms > p->hidden) sms = p->hidden;  // each block has a row of the residual stream

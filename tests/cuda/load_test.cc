@@ -335,6 +335,11 @@ TEST_CASE("the single-token kernel is planned without addresses") {
         small.hidden = 64;
         REQUIRE(cuda::decode_plan(&small, &layer, 132, 227 << 10, cuda::kDecodeMaxWarps));
         CHECK(small.grid == 64);
+        // Elements are read in pairs: a lone one would be waited for forever.
+        small.hidden = 63;
+        CHECK_FALSE(cuda::decode_plan(&small, &layer, 132, 227 << 10, cuda::kDecodeMaxWarps));
+        small.hidden = 64, small.intermediate = 2815;
+        CHECK_FALSE(cuda::decode_plan(&small, &layer, 132, 227 << 10, cuda::kDecodeMaxWarps));
         return p;
     };
     for (const uint32_t group : {32u, 64u, 128u, 1024u}) {
