@@ -93,7 +93,7 @@ __device__ __forceinline__ RawQuad load_residual(const unsigned long long* x, ui
     return {load_relaxed_if(at, wanted), load_relaxed_if(at + 4, wanted)};
 }
 // The same without their counts, in units of the words, and whether additions are still to come to one of them. A function of its own, as
-// others here: what the warps run but once is as slow as its instructions are many, since each comes from memory.
+// others here: unrolled copies of code that runs but a few times a layer were slower.
 struct WholeQuad {
     Quad x;
     uint32_t missing;

@@ -137,7 +137,6 @@ __device__ __forceinline__ long long to_fixed(float v, float most) {
 __device__ __forceinline__ long long whole_sum(unsigned long long word, unsigned long long count) {
     return static_cast<long long>(word - count) >> kCountBits;
 }
-__device__ __forceinline__ float from_fixed(long long v) { return __ll2float_rn(v) * (1.0f / kFixedOne); }
 // What this block's rows were when a buffer was complete last.
 __device__ __forceinline__ long long* own_rows() { return reinterpret_cast<long long*>(shared_bytes() + shared().params.shared_own); }
 // One more addition.
