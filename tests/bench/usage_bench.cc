@@ -22,23 +22,26 @@ namespace {
 
 constexpr uint32_t kTokens = 48, kRounds = 3;
 
+#define PITH_BENCH_FUNCTIONS(F) \
+    F(env_create) \
+    F(env_destroy) \
+    F(env_get_usage) \
+    F(env_trace) \
+    F(model_open) \
+    F(model_load) \
+    F(model_destroy) \
+    F(session_create) \
+    F(session_forward) \
+    F(session_sample) \
+    F(session_truncate) \
+    F(session_destroy) \
+    F(sampler_create) \
+    F(sampler_destroy)
+
 // The functions of one build; two of them are here at once, so nothing is linked.
 struct Library {
-#define PITH_BENCH_FUNCTION(name) decltype(&pith_##name) name = nullptr
-    PITH_BENCH_FUNCTION(env_create);
-    PITH_BENCH_FUNCTION(env_destroy);
-    PITH_BENCH_FUNCTION(env_get_usage);
-    PITH_BENCH_FUNCTION(env_trace);
-    PITH_BENCH_FUNCTION(model_open);
-    PITH_BENCH_FUNCTION(model_load);
-    PITH_BENCH_FUNCTION(model_destroy);
-    PITH_BENCH_FUNCTION(session_create);
-    PITH_BENCH_FUNCTION(session_forward);
-    PITH_BENCH_FUNCTION(session_sample);
-    PITH_BENCH_FUNCTION(session_truncate);
-    PITH_BENCH_FUNCTION(session_destroy);
-    PITH_BENCH_FUNCTION(sampler_create);
-    PITH_BENCH_FUNCTION(sampler_destroy);
+#define PITH_BENCH_FUNCTION(name) decltype(&pith_##name) name = nullptr;
+    PITH_BENCH_FUNCTIONS(PITH_BENCH_FUNCTION)
 #undef PITH_BENCH_FUNCTION
 
     explicit Library(const char* path) {
@@ -47,21 +50,8 @@ struct Library {
             std::fprintf(stderr, "usage_bench: %s\n", dlerror());
             std::exit(1);
         }
-#define PITH_BENCH_FUNCTION(name) load(handle, "pith_" #name, &name)
-        PITH_BENCH_FUNCTION(env_create);
-        PITH_BENCH_FUNCTION(env_destroy);
-        PITH_BENCH_FUNCTION(env_get_usage);
-        PITH_BENCH_FUNCTION(env_trace);
-        PITH_BENCH_FUNCTION(model_open);
-        PITH_BENCH_FUNCTION(model_load);
-        PITH_BENCH_FUNCTION(model_destroy);
-        PITH_BENCH_FUNCTION(session_create);
-        PITH_BENCH_FUNCTION(session_forward);
-        PITH_BENCH_FUNCTION(session_sample);
-        PITH_BENCH_FUNCTION(session_truncate);
-        PITH_BENCH_FUNCTION(session_destroy);
-        PITH_BENCH_FUNCTION(sampler_create);
-        PITH_BENCH_FUNCTION(sampler_destroy);
+#define PITH_BENCH_FUNCTION(name) load(handle, "pith_" #name, &name);
+        PITH_BENCH_FUNCTIONS(PITH_BENCH_FUNCTION)
 #undef PITH_BENCH_FUNCTION
     }
 
